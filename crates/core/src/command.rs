@@ -1,6 +1,7 @@
 //! What is proposed, and what apply answers: one variant for each replicated write.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::content::{ContentType, Md5};
 use crate::key::GroupKey;
@@ -116,7 +117,7 @@ pub struct Proposal {
 }
 
 /// How applying ended. Every outcome but `Done` and `Absent` left the state as it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Outcome {
     /// Written.
     #[default]
@@ -130,7 +131,7 @@ pub enum Outcome {
 }
 
 /// What apply answers the proposer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Reply {
     /// Of the entry that was applied: for a repeat, of the first one.
     pub revision: Revision,

@@ -9,3 +9,5 @@ pub mod content;
 pub mod time;
 pub mod command;
 pub mod record;
+pub mod kind;
+pub mod store;

@@ -1,0 +1,7 @@
+//! Kinds of data, one module each: its values, its apply, its rows on disk and in snapshots.
+//!
+//! Adding a kind touches its module, its variant in [`crate::command::Command`] and the two
+//! matches in [`crate::store`] that route commands and rows.
+
+pub mod config;
+pub mod origin;

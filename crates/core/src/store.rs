@@ -1,0 +1,136 @@
+//! The datum store: the whole replicated state in memory, read by every node from its own copy.
+//!
+//! [`Store::apply`] is a pure function of (state, revision, proposal). One writer, the state
+//! machine, applies; readers take the lock for one look-up. Freezing for a snapshot is O(1): the
+//! maps are persistent and share their nodes.
+
+mod state;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::{RwLock, RwLockWriteGuard};
+
+use crate::command::Proposal;
+use crate::content::Md5;
+use crate::key::GroupKey;
+use crate::kind::config::ConfigDatum;
+use crate::time::Revision;
+
+pub use state::{Applied, Change, Header, State, StateBuilder};
+
+/// The state of this node and the only way to it.
+#[derive(Debug, Default)]
+pub struct Store {
+    state: RwLock<State>,
+}
+
+/// What one node can say of its state, to be compared with another's at the same revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// The last applied revision.
+    pub revision: Revision,
+    /// Hash of everything replicated.
+    pub hash: [u8; 16],
+    /// Number of configurations.
+    pub configs: usize,
+}
+
+impl Store {
+    /// A store that starts from a loaded state.
+    #[must_use]
+    pub const fn new(state: State) -> Self {
+        Self { state: RwLock::new(state) }
+    }
+
+    /// The configuration and the revision that this node has applied.
+    #[must_use]
+    pub fn config(&self, key: &GroupKey) -> (Option<Arc<ConfigDatum>>, Revision) {
+        let state = self.state.read();
+        (state.config(key).cloned(), state.header().revision)
+    }
+
+    /// The md5 of a configuration, if it exists.
+    #[must_use]
+    pub fn md5(&self, key: &GroupKey) -> Option<Md5> {
+        self.state.read().config(key).map(|datum| datum.md5())
+    }
+
+    /// The last applied revision.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.state.read().header().revision
+    }
+
+    /// What to compare with other replicas.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let frozen = self.freeze();
+        Fingerprint {
+            revision: frozen.header().revision,
+            hash: frozen.hash(),
+            configs: frozen.config_count(),
+        }
+    }
+
+    /// Configurations with this data id, in any namespace and group, for the start only.
+    #[must_use]
+    pub fn configs_of_data_id(&self, data_id: &str) -> Vec<(GroupKey, Arc<ConfigDatum>)> {
+        let frozen = self.freeze();
+        frozen
+            .configs()
+            .filter(|(key, _)| key.data_id() == data_id)
+            .map(|(key, datum)| (key.clone(), Arc::clone(datum)))
+            .collect()
+    }
+
+    /// A consistent copy, O(1).
+    #[must_use]
+    pub fn freeze(&self) -> State {
+        self.state.read().clone()
+    }
+
+    /// Opens the store for applying. Readers wait until the guard is dropped.
+    #[must_use]
+    pub fn apply(&self) -> Apply<'_> {
+        Apply { state: self.state.write() }
+    }
+
+    /// Puts another state in place, as a snapshot install does, and returns the old one.
+    pub fn replace(&self, state: State) -> State {
+        std::mem::replace(&mut *self.state.write(), state)
+    }
+}
+
+/// The store while entries are applied to it, in index order.
+#[derive(Debug)]
+pub struct Apply<'a> {
+    state: RwLockWriteGuard<'a, State>,
+}
+
+impl Apply<'_> {
+    /// Applies one proposal at its revision.
+    pub fn proposal(&mut self, revision: Revision, proposal: &Proposal) -> Applied {
+        self.state.apply(revision, proposal)
+    }
+
+    /// Notes the log position and members that the state now includes. Opaque to the store.
+    pub fn mark(&mut self, term: u64, index: u64, revision: Revision) {
+        self.state.mark(term, index, revision);
+    }
+
+    /// Notes the members, encoded by the raft crate.
+    pub fn set_membership(&mut self, membership: Bytes) {
+        self.state.set_membership(membership);
+    }
+
+    /// The header as it stands.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        self.state.header()
+    }
+}
+
+
+#[cfg(test)]
+mod tests;

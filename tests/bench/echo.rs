@@ -60,7 +60,6 @@ async fn accept() -> anyhow::Result<()> {
     }
 }
 
-#[expect(clippy::unused_async, reason = "hyper's service wants a future")]
 async fn answer(_request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     static BODY: [u8; BODY_BYTES] = [b'v'; BODY_BYTES];
     let mut response = Response::new(Full::new(Bytes::from_static(&BODY)));

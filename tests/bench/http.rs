@@ -178,10 +178,6 @@ impl Connection {
         Self { address, stream: None, buffer: Vec::new() }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// Opens the connection now.
     pub(crate) async fn open(&mut self) -> anyhow::Result<()> {
         let socket = TcpSocket::new_v4()?;
@@ -206,7 +202,7 @@ impl Connection {
         Ok(sent?)
     }
 
-    /// Waits for the answer to the request sent last: its status, and whether `accept` takes it.
+    /// Waits for the answer to the request sent last; the bytes are its body.
     pub(crate) async fn receive(&mut self) -> anyhow::Result<(Answer, &[u8])> {
         let answer = self.read_answer().await;
         if answer.is_err() {

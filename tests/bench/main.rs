@@ -11,6 +11,7 @@ mod cluster;
 mod control;
 mod echo;
 mod etcd;
+mod fleet;
 mod get;
 mod http;
 mod load;
@@ -24,6 +25,7 @@ mod report;
 mod rnacos;
 mod start;
 mod wait;
+mod waiters;
 
 use clap::Parser;
 use options::{Options, Scenario};

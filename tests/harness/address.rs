@@ -19,10 +19,5 @@ pub(crate) fn free_addresses(count: usize) -> Vec<SocketAddr> {
 fn loopback(pid: u32, call: u32) -> Ipv4Addr {
     let number = pid.wrapping_mul(251).wrapping_add(call) % (200 * 250 * 250);
     let byte = |value: u32| u8::try_from(value).expect("below 250");
-    Ipv4Addr::new(
-        127,
-        20 + byte(number / 62_500),
-        byte(number / 250 % 250),
-        1 + byte(number % 250),
-    )
+    Ipv4Addr::new(127, 20 + byte(number / 62_500), byte(number / 250 % 250), 1 + byte(number % 250))
 }

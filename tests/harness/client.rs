@@ -232,7 +232,8 @@ impl Client {
     /// The value of one metric without labels.
     pub(crate) async fn metric(&self, name: &str) -> Result<f64> {
         let answer = self.get_path("/metrics").await?;
-        let line = answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let line =
+            answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let value = line.with_context(|| format!("no metric {name} in {}", answer.text()))?;
         value.trim().parse().with_context(|| format!("{name} is {value}"))
     }

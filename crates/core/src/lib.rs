@@ -11,3 +11,5 @@ pub mod command;
 pub mod record;
 pub mod kind;
 pub mod store;
+pub mod watch;
+pub mod poll;

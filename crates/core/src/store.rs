@@ -5,6 +5,8 @@
 //! maps are persistent and share their nodes.
 
 mod state;
+pub mod disk;
+pub mod dump;
 
 use std::sync::Arc;
 
@@ -128,6 +130,12 @@ impl Apply<'_> {
     #[must_use]
     pub fn header(&self) -> &Header {
         self.state.header()
+    }
+
+    /// The header as a record, for the batch that goes to disk.
+    #[must_use]
+    pub fn header_record(&self) -> Bytes {
+        self.state.header_record()
     }
 }
 

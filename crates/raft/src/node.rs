@@ -1,71 +1,225 @@
-//! The node: start, stop, propose, read, status.
+//! The node: its parts, what it says of itself, and how it stops. Starting is [`crate::start`].
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use quorate_core::command::{Command, Reply};
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use quorate_core::poll::PollService;
 use quorate_core::store::Store;
-use quorate_core::time::Revision;
+use quorate_core::watch::{AnnounceQueue, WatchIndex};
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::error::{ProposeError, ReadError};
-use crate::status::Status;
+use crate::forward::Forwarder;
+use crate::identity::Identity;
+use crate::leader::Leader;
+use crate::log::LogHandle;
+use crate::machine::{Applied, Machine};
+use crate::peer::{Client, Credentials};
+use crate::status::{MemberStatus, Role, Status};
+use crate::types::{Member, NodeId, TypeConfig};
+
+/// openraft with this crate's types.
+pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
+
+/// Entries that a ready node may be behind what it knows to be committed.
+const READY_LAG_ENTRIES: u64 = 1000;
+/// Longest that handing leadership over may take when the node stops.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
+
+/// The parts of a node. Peers' calls and the node's handle share it.
+pub(crate) struct Inner {
+    pub(crate) id: NodeId,
+    pub(crate) me: Member,
+    pub(crate) peers: Vec<String>,
+    pub(crate) join_only: bool,
+    pub(crate) credentials: Credentials,
+    pub(crate) cluster: Arc<OnceLock<u64>>,
+    pub(crate) identity: tokio::sync::Mutex<Identity>,
+    pub(crate) raft: Raft,
+    pub(crate) log: LogHandle,
+    pub(crate) applied: Arc<Applied>,
+    pub(crate) polls: Arc<PollService>,
+    pub(crate) index: Arc<WatchIndex>,
+    pub(crate) leader: watch::Sender<Option<Leader>>,
+    pub(crate) forwarder: Forwarder,
+    pub(crate) reader: Mutex<Option<(Leader, Client)>>,
+    pub(crate) reachable: Mutex<BTreeSet<NodeId>>,
+    pub(crate) now_ms: fn() -> u64,
+    pub(crate) refused_calls: Counter,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    pub(crate) runtime: Mutex<Option<tokio::runtime::Runtime>>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("id", &self.id).field("me", &self.me).finish_non_exhaustive()
+    }
+}
 
 /// A handle to this node. Clones are cheap and refer to the same node.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Node {
-    store: Arc<Store>,
-    polls: Arc<PollService>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 impl Node {
     /// This node's copy of the state.
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
-        &self.store
+        &self.inner.applied.store
     }
 
     /// The long polls that this node holds.
     #[must_use]
     pub fn polls(&self) -> &Arc<PollService> {
-        &self.polls
+        &self.inner.polls
     }
 
-    /// Majority-ack write: answered after a majority has it on disk and this node has applied it.
-    ///
-    /// # Errors
-    /// [`ProposeError`] tells "nothing was written" from "may have been written".
-    pub async fn propose(&self, _command: Command, _deadline: Instant) -> Result<Reply, ProposeError> {
-        Err(ProposeError::NoLeader)
-    }
-
-    /// Waits until this node's state is at least as new as every write that was acknowledged
-    /// anywhere before this call (read index).
-    ///
-    /// # Errors
-    /// [`ReadError`] when no leader confirms it, or this node does not catch up, in time.
-    pub async fn read_barrier(&self, _deadline: Instant) -> Result<(), ReadError> {
-        Err(ReadError::NoLeader { waited: Duration::ZERO })
-    }
-
-    /// Waits until this node has applied a revision.
-    ///
-    /// # Errors
-    /// [`ReadError::Behind`] at the deadline.
-    pub async fn wait_revision(&self, _revision: Revision, _deadline: Instant) -> Result<(), ReadError> {
-        Err(ReadError::Stopped)
-    }
-
-    /// This node's view of itself and its cluster.
+    /// Who waits for which key.
     #[must_use]
-    pub fn status(&self) -> Status {
-        unimplemented!("until the node is built")
+    pub fn watch_index(&self) -> &Arc<WatchIndex> {
+        &self.inner.index
+    }
+
+    /// The changed keys that are being announced.
+    #[must_use]
+    pub fn announce_queue(&self) -> &Arc<AnnounceQueue> {
+        &self.inner.applied.announce
     }
 
     /// Whether this node serves: knows a leader and is close to it. Cheap: for probes.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        false
+        self.inner.is_ready()
+    }
+
+    /// Resolves when this node can serve no more, with the reason: its log or store failed.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.inner.raft.metrics();
+        loop {
+            if let Err(fatal) = &metrics.borrow_and_update().running_state {
+                return fatal.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "raft ended".to_owned();
+            }
+        }
+    }
+
+    /// This node's view of itself and its cluster. Takes a few microseconds and freezes the store.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let inner = &*self.inner;
+        let metrics = inner.raft.metrics().borrow_watched().clone();
+        let reachable = inner.reachable.lock().clone();
+        let voters: BTreeSet<_> = metrics.membership_config.membership().voter_ids().collect();
+        let role = match metrics.state {
+            ServerState::Leader => Role::Leader,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Learner if !voters.contains(&inner.id) => Role::Learner,
+            _ => Role::Follower,
+        };
+        let members = inner.members().into_iter().map(|(id, member, is_voter)| MemberStatus {
+            id,
+            member,
+            is_voter,
+            is_reachable: id == inner.id || reachable.contains(&id),
+        });
+        Status {
+            id: inner.id,
+            me: inner.me.clone(),
+            cluster_id: inner.cluster.get().copied(),
+            role,
+            term: metrics.current_term,
+            voted_for: Some(metrics.vote.leader_id.voted_for).filter(|_| metrics.current_term > 0),
+            leader: inner.leader.borrow().as_ref().map(|leader| leader.id),
+            members: members.collect(),
+            last_index: metrics.last_log_index,
+            commit_index: metrics.local_committed.map(|id| id.index),
+            applied_index: metrics.last_applied.map(|id| id.index),
+            snapshot_index: metrics.snapshot.map(|id| id.index),
+            purged_index: metrics.purged.map(|id| id.index),
+            fingerprint: inner.applied.store.fingerprint(),
+            is_ready: inner.is_ready(),
+        }
+    }
+
+    /// Stops: hands leadership over, ends held polls, stops Raft, writes everything out. At most a
+    /// few seconds. The runtime of Raft ends with it.
+    pub async fn stop(&self) {
+        let inner = &*self.inner;
+        inner.hand_over_leadership().await;
+        inner.polls.close();
+        inner.applied.announce.close();
+        inner.stop.cancel();
+        if let Err(error) = inner.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not end cleanly");
+        }
+        inner.tasks.close();
+        inner.tasks.wait().await;
+        inner.applied.disk.close().await;
+        let log = inner.log.clone();
+        // An error means that the thread panicked: it has ended all the same.
+        drop(tokio::task::spawn_blocking(move || log.shutdown()).await);
+        if let Some(runtime) = inner.runtime.lock().take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Inner {
+    /// All members: id, addresses, whether it votes.
+    pub(crate) fn members(&self) -> Vec<(NodeId, Member, bool)> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<_> = membership.voter_ids().collect();
+        membership
+            .nodes()
+            .map(|(id, member)| (*id, member.clone(), voters.contains(id)))
+            .collect()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        let metrics = self.raft.data_metrics();
+        let metrics = metrics.borrow_watched();
+        let index = |id: &Option<crate::types::LogId>| id.as_ref().map_or(0, |id| id.index + 1);
+        let lag = index(&metrics.local_committed).saturating_sub(index(&metrics.last_applied));
+        lag <= READY_LAG_ENTRIES && self.leader.borrow().is_some() && !self.stop.is_cancelled()
+    }
+
+    /// Asks the voter with the longest log to lead, and waits until somebody else does.
+    async fn hand_over_leadership(&self) {
+        let target = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            if metrics.state != ServerState::Leader {
+                return;
+            }
+            let voters: BTreeSet<_> = metrics.membership_config.membership().voter_ids().collect();
+            let replication = metrics.replication.iter().flatten();
+            replication
+                .filter(|(id, _)| **id != self.id && voters.contains(id))
+                .max_by_key(|(_, matching)| matching.as_ref().map(|id| id.index))
+                .map(|(id, _)| *id)
+        };
+        let Some(target) = target else { return };
+        if self.raft.trigger().transfer_leader(target).await.is_err() {
+            return;
+        }
+        let mut leaders = self.leader.subscribe();
+        let moved = leaders.wait_for(|leader| leader.as_ref().is_some_and(|l| l.id != self.id));
+        if tokio::time::timeout_at(Instant::now() + HAND_OVER_LIMIT, moved).await.is_err() {
+            tracing::warn!("leadership was not taken over in time");
+        }
     }
 }

@@ -5,19 +5,55 @@
 use std::fmt;
 
 use bytes::Bytes;
+use openraft::raft::responder::Responder;
 use quorate_core::command::Reply;
 use quorate_core::time::Revision;
 use serde::{Deserialize, Serialize};
 
-openraft::declare_raft_types!(
-    /// openraft's parameters. One leader per term: the standard leader id.
-    pub TypeConfig:
-        D = Record,
-        R = Reply,
-        NodeId = NodeId,
-        Node = Member,
-        LeaderId = openraft::impls::leader_id_std::LeaderId<Self::Term, Self::NodeId>,
-);
+/// openraft's parameters. One leader per term: the standard leader id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TypeConfig;
+
+impl openraft::RaftTypeConfig for TypeConfig {
+    type D = Record;
+    type R = Reply;
+    type NodeId = NodeId;
+    type Node = Member;
+    type Term = u64;
+    type LeaderId = openraft::impls::leader_id_std::LeaderId<u64, NodeId>;
+    type Vote = openraft::impls::Vote<Self::LeaderId>;
+    type Payload = openraft::EntryPayload<Record, NodeId, Member>;
+    type Entry = openraft::impls::Entry<
+        <Self::LeaderId as openraft::vote::RaftLeaderId>::Committed,
+        Self::Payload,
+    >;
+    type AsyncRuntime = openraft::TokioRuntime;
+    type Responder<T>
+        = Outlet<T>
+    where
+        T: openraft::OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: openraft::OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
+
+/// Takes the result of one write: a function that is called once, on openraft's own thread.
+pub struct Outlet<T>(Box<dyn FnOnce(T) + Send>);
+
+impl<T> Outlet<T> {
+    /// Must be quick and must not block.
+    pub fn new(take: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Box::new(take))
+    }
+}
+
+impl<T: openraft::OptionalSend + 'static> Responder<TypeConfig, T> for Outlet<T> {
+    fn on_complete(self, result: T) {
+        (self.0)(result);
+    }
+}
 
 /// Random 64-bit identity of a node, kept in its data directory and never reused.
 pub type NodeId = u64;
@@ -25,7 +61,7 @@ pub type NodeId = u64;
 /// A log index: 0 is the membership entry of founding.
 pub type LogIndex = u64;
 
-/// The revision of an entry: the log index, counted from 1 so that 0 means "nothing yet".
+/// The revision of an entry: the log index counted from 1, so that 0 means "nothing yet".
 #[must_use]
 pub const fn revision_of(index: LogIndex) -> Revision {
     Revision(index + 1)
@@ -39,6 +75,8 @@ pub type Vote = openraft::alias::VoteOf<TypeConfig>;
 pub type Entry = openraft::alias::EntryOf<TypeConfig>;
 /// The members as of some entry.
 pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
+/// What a snapshot covers.
+pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 
 /// A sealed proposal (`quorate_core::record::seal`): bytes in an allocation of their own, shared
 /// by the log, replication and apply.
@@ -72,4 +110,16 @@ impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.peer)
     }
+}
+
+/// A log id from its parts.
+#[must_use]
+pub const fn log_id(term: u64, index: LogIndex) -> LogId {
+    LogId { leader_id: openraft::vote::leader_id_std::CommittedLeaderId { term }, index }
+}
+
+/// The term of a log id.
+#[must_use]
+pub const fn term_of(id: &LogId) -> u64 {
+    id.leader_id.term
 }

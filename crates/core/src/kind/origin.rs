@@ -64,6 +64,11 @@ impl Origin {
         }
     }
 
+    /// The reply to one proposal of one start.
+    pub(crate) fn kept(&self, nonce: u64, sequence: u64) -> Option<Reply> {
+        if nonce == self.nonce { self.replies.get(&sequence).copied() } else { None }
+    }
+
     /// The revision of its last proposal.
     pub(crate) const fn seen(&self) -> Revision {
         self.seen

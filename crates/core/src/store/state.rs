@@ -81,6 +81,12 @@ impl State {
         self.configs.len()
     }
 
+    /// The reply kept for a proposal, if it was applied and may still be asked about.
+    #[must_use]
+    pub fn kept_reply(&self, origin: u64, nonce: u64, sequence: u64) -> Option<Reply> {
+        self.origins.get(&origin)?.kept(nonce, sequence)
+    }
+
     /// Hash of everything replicated but the log position: configurations, kept replies, revision
     /// and time. Equal at equal revision on every replica.
     #[must_use]

@@ -32,10 +32,7 @@ pub(crate) fn size_bytes(text: &str, allowed: &RangeInclusive<u64>) -> Result<u6
 ///
 /// # Errors
 /// A text that says what is allowed.
-pub(crate) fn duration(
-    text: &str,
-    allowed: &RangeInclusive<Duration>,
-) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str, allowed: &RangeInclusive<Duration>) -> Result<Duration, String> {
     let refused = || {
         let (least, most) = (show_duration(*allowed.start()), show_duration(*allowed.end()));
         format!("{text:?}: allowed is a duration from {least} to {most}, such as 100ms or 5s")
@@ -117,9 +114,8 @@ mod tests {
         for wrong in
             ["", "1", "3GiB", "64MB", "64mib", "-1", "1.5MiB", "MiB", "99999999999999GiB", "é"]
         {
-            let expected = format!(
-                "{wrong:?}: allowed is a size from 1KiB to 2GiB, such as 512KiB or 64MiB"
-            );
+            let expected =
+                format!("{wrong:?}: allowed is a size from 1KiB to 2GiB, such as 512KiB or 64MiB");
             assert_eq!(read(wrong), Err(expected));
         }
     }

@@ -1,0 +1,385 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
+use tokio::runtime::Builder;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::*;
+use crate::key::{DataId, Group, NamespaceId};
+use crate::watch::AnnounceQueue;
+
+fn key(number: usize) -> GroupKey {
+    let data_id = DataId::parse(&format!("d{number}")).expect("valid");
+    GroupKey::new(&NamespaceId::public(), &Group::parse("G").expect("valid"), &data_id)
+}
+
+fn md5(number: u64) -> Md5 {
+    let mut digest = [7; 16];
+    digest[..8].copy_from_slice(&number.to_le_bytes());
+    Md5(digest)
+}
+
+fn polled(number: usize, md5: ClientMd5) -> PolledKey {
+    PolledKey { key: key(number), md5, tag: 0 }
+}
+
+fn claims(number: usize, claim: u64) -> Vec<PolledKey> {
+    vec![polled(number, ClientMd5::Digest(md5(claim)))]
+}
+
+/// A service, its queue, and a store of some keys that are all at version 0.
+struct Node {
+    polls: Arc<PollService>,
+    queue: Arc<AnnounceQueue>,
+    index: Arc<WatchIndex>,
+    versions: BTreeMap<GroupKey, AtomicU64>,
+}
+
+impl Node {
+    fn new(keys: usize) -> Arc<Self> {
+        Self::with(keys, Capacity { polls: usize::MAX, keys: usize::MAX })
+    }
+
+    fn with(keys: usize, capacity: Capacity) -> Arc<Self> {
+        let index = Arc::new(WatchIndex::new());
+        Arc::new(Self {
+            polls: PollService::new(Arc::clone(&index), capacity, Instant::now()),
+            queue: Arc::new(AnnounceQueue::new(Arc::clone(&index))),
+            index,
+            versions: (0..keys).map(|number| (key(number), AtomicU64::new(0))).collect(),
+        })
+    }
+
+    fn version(&self, number: usize) -> u64 {
+        self.versions[&key(number)].load(Ordering::SeqCst)
+    }
+
+    fn lookup(&self, key: &GroupKey) -> Option<Md5> {
+        self.versions.get(key).map(|version| md5(version.load(Ordering::SeqCst)))
+    }
+
+    fn publish(&self, number: usize, version: u64) {
+        self.versions[&key(number)].store(version, Ordering::SeqCst);
+        self.queue.queue(&key(number), Instant::now());
+    }
+
+    /// Announcer and sweeper, on tasks that end with the set.
+    fn drive(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+        let node = Arc::clone(self);
+        tasks.spawn(async move { node.queue.run(|key| node.lookup(key), &*node.polls).await });
+        let node = Arc::clone(self);
+        tasks.spawn(async move { node.polls.run_deadlines().await });
+    }
+
+    fn assert_empty(&self) {
+        assert_eq!((self.polls.held(), self.polls.named_keys()), (0, 0));
+        assert_eq!((self.index.watched_keys(), self.index.listeners()), (0, 0));
+        for slots in &self.polls.shards {
+            let slots = slots.lock();
+            assert_eq!((slots.count(), slots.first_tick()), ((0, 0), None));
+        }
+    }
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_ends_the_wait_with_key_and_tag() {
+    let node = Node::new(2);
+    let mut tasks = JoinSet::new();
+    node.drive(&mut tasks);
+    let keys = vec![
+        polled(0, ClientMd5::Digest(md5(0))),
+        PolledKey { tag: 3, ..polled(1, ClientMd5::Digest(md5(0))) },
+    ];
+    let poll = node.polls.open(keys).expect("room");
+    assert_eq!(poll.changed(|key| node.lookup(key)), Vec::<usize>::new());
+    assert_eq!(poll.changed(|_| None), [0, 1]);
+    let published = Instant::now();
+    let wait = poll.wait(published + seconds(30));
+    let publish = async {
+        sleep(seconds(3)).await;
+        node.publish(1, 8);
+    };
+    let (end, ()) = tokio::join!(wait, publish);
+    let PollEnd::Changed { change, tag } = end else { panic!("{end:?}") };
+    assert_eq!((&change.key, change.md5, tag), (&key(1), Some(md5(8)), 3));
+    assert_eq!(change.at, published + seconds(3));
+    node.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_before_the_wait_is_not_lost() {
+    let node = Node::new(1);
+    let mut tasks = JoinSet::new();
+    node.drive(&mut tasks);
+    let poll = node.polls.open(claims(0, 0)).expect("room");
+    node.publish(0, 1);
+    while node.queue.woken() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let end = poll.wait(Instant::now() + seconds(30)).await;
+    assert!(matches!(end, PollEnd::Changed { .. }), "{end:?}");
+    node.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadlines_are_never_early_and_at_most_a_tick_late() {
+    let node = Node::new(1);
+    let mut tasks = JoinSet::new();
+    node.drive(&mut tasks);
+    let mut waits = JoinSet::new();
+    // Not in order, so that later polls have earlier deadlines; 0 keys are held as well.
+    for number in 0_u64..500 {
+        let asked = Duration::from_millis((number * 7_919) % 40_000);
+        let node = Arc::clone(&node);
+        waits.spawn(async move {
+            sleep(Duration::from_millis(number * 13)).await;
+            let keys = if number % 2 == 0 { claims(0, 0) } else { Vec::new() };
+            let start = Instant::now();
+            let end = node.polls.open(keys).expect("room").wait(start + asked).await;
+            assert!(matches!(end, PollEnd::TimedOut), "{end:?}");
+            let took = start.elapsed();
+            assert!(took >= asked && took <= asked + TICK + Duration::from_millis(2), "{took:?}");
+        });
+    }
+    waits.join_all().await;
+    node.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn same_content_and_other_keys_wake_nobody() {
+    let node = Node::new(2);
+    let mut tasks = JoinSet::new();
+    node.drive(&mut tasks);
+    let poll = node.polls.open(claims(0, 0)).expect("room");
+    let noise = async {
+        for _ in 0..50 {
+            sleep(Duration::from_millis(150)).await;
+            node.publish(0, 0);
+            node.publish(1, 5);
+            // There and back before the announcer runs.
+            node.publish(0, 1);
+            node.publish(0, 0);
+        }
+    };
+    let (end, ()) = tokio::join!(poll.wait(Instant::now() + seconds(10)), noise);
+    assert!(matches!(end, PollEnd::TimedOut), "{end:?}");
+    assert_eq!((node.queue.announced(), node.queue.woken()), (50, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_frees_all_at_any_moment() {
+    let node = Node::new(20);
+    for keys in [0, 1, 2, 20] {
+        let open = || {
+            let keys = (0..keys).map(|number| polled(number, ClientMd5::Other)).collect();
+            node.polls.open(keys).expect("room")
+        };
+        drop(open());
+        drop(open().wait(Instant::now() + seconds(5)));
+        let polls: Vec<Poll> = (0..40).map(|_| open()).collect();
+        assert_eq!((node.polls.held(), node.polls.named_keys()), (40, 40 * keys));
+        assert_eq!((node.index.watched_keys(), node.index.listeners()), (keys, 40 * keys));
+        let mut waits: Vec<_> = polls
+            .into_iter()
+            .map(|poll| Box::pin(poll.wait(Instant::now() + seconds(5))))
+            .collect();
+        for wait in &mut waits {
+            let polled = std::future::poll_fn(|context| {
+                Progress::Ready(wait.as_mut().poll(context).is_ready())
+            });
+            assert!(!polled.await);
+        }
+        let armed: usize = node.polls.shards.iter().map(|slots| slots.lock().count().1).sum();
+        assert_eq!(armed, 40);
+        // From the middle first.
+        while !waits.is_empty() {
+            drop(waits.swap_remove(waits.len() / 2));
+        }
+        node.assert_empty();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn timers_of_answered_polls_are_gone() {
+    let node = Node::new(1);
+    let mut tasks = JoinSet::new();
+    node.drive(&mut tasks);
+    for version in 1..2_000 {
+        let poll = node.polls.open(claims(0, version - 1)).expect("room");
+        let wait = poll.wait(Instant::now() + seconds(60 + version % 30));
+        node.publish(0, version);
+        assert!(matches!(wait.await, PollEnd::Changed { .. }));
+        let armed: usize = node.polls.shards.iter().map(|slots| slots.lock().count().1).sum();
+        assert_eq!(armed, 0);
+    }
+    node.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_ends_every_poll_and_the_driving_futures() {
+    let node = Node::new(10);
+    let mut tasks = JoinSet::new();
+    node.drive(&mut tasks);
+    let mut waits = JoinSet::new();
+    for number in 0..1_000 {
+        let poll = node.polls.open(claims(number % 10, 0)).expect("room");
+        waits.spawn(poll.wait(Instant::now() + seconds(30)));
+    }
+    let not_waiting_yet = node.polls.open(claims(0, 0)).expect("room");
+    tokio::task::yield_now().await;
+    node.polls.close();
+    node.queue.close();
+    waits.spawn(not_waiting_yet.wait(Instant::now() + seconds(30)));
+    for end in waits.join_all().await {
+        assert!(matches!(end, PollEnd::Closed), "{end:?}");
+    }
+    assert_eq!(node.polls.open(claims(0, 0)).err(), Some(PollRefused::Closed));
+    tasks.join_all().await;
+    node.assert_empty();
+}
+
+#[test]
+fn capacity_is_refused_and_comes_back() {
+    let node = Node::with(1, Capacity { polls: 3, keys: 10 });
+    let open = |count: usize| {
+        node.polls.open((0..count).map(|number| polled(number, ClientMd5::Empty)).collect())
+    };
+    let first = open(4).expect("room");
+    let second = open(6).expect("room");
+    assert_eq!(open(1).err(), Some(PollRefused::Keys { limit: 10 }));
+    let third = open(0).expect("room");
+    assert_eq!(open(0).err(), Some(PollRefused::Polls { limit: 3 }));
+    assert_eq!((node.polls.held(), node.index.listeners()), (3, 10));
+    drop((first, third));
+    assert_eq!(open(5).err(), Some(PollRefused::Keys { limit: 10 }));
+    drop(open(4).expect("room"));
+    drop(second);
+    node.assert_empty();
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_waiters_of_one_key_are_woken_once_and_share_the_answer() {
+    let node = Node::new(1);
+    let mut waits = JoinSet::new();
+    let made = Arc::new(AtomicUsize::new(0));
+    for _ in 0..10_000 {
+        let poll = node.polls.open(claims(0, 0)).expect("room");
+        let made = Arc::clone(&made);
+        waits.spawn(async move {
+            let end = poll.wait(Instant::now() + seconds(30)).await;
+            let PollEnd::Changed { change, .. } = end else { panic!("{end:?}") };
+            let body = change.rendered(0, |_| {
+                made.fetch_add(1, Ordering::SeqCst);
+                "body".into()
+            });
+            assert_eq!(body, "body");
+        });
+    }
+    let bystander = node.polls.open(claims(0, 1)).expect("room");
+    let mut tasks = JoinSet::new();
+    node.drive(&mut tasks);
+    node.publish(0, 1);
+    waits.join_all().await;
+    assert_eq!((node.queue.woken(), made.load(Ordering::SeqCst)), (10_000, 1));
+    assert_eq!(node.index.listeners(), 1);
+    let end = bystander.wait(Instant::now() + seconds(1)).await;
+    assert!(matches!(end, PollEnd::TimedOut), "{end:?}");
+    node.assert_empty();
+}
+
+/// Pollers follow a key through its versions while another thread publishes: a poll that waits in
+/// vain would time out although the store differs from its claim.
+#[test]
+fn no_change_falls_between_register_and_compare() {
+    const LAST: u64 = 3_000;
+    let runtime =
+        Builder::new_multi_thread().worker_threads(3).enable_time().build().expect("runs");
+    let node = Node::new(4);
+    runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        node.drive(&mut tasks);
+        let mut pollers = JoinSet::new();
+        for number in 0..16 {
+            let node = Arc::clone(&node);
+            pollers.spawn(async move {
+                let (mine, mut answers) = (number % 4, 0_u64);
+                loop {
+                    let claim = node.version(mine);
+                    if claim == LAST {
+                        return answers;
+                    }
+                    let poll = node.polls.open(claims(mine, claim)).expect("room");
+                    if !poll.changed(|key| node.lookup(key)).is_empty() {
+                        continue;
+                    }
+                    match poll.wait(Instant::now() + seconds(20)).await {
+                        PollEnd::Changed { change, .. } => assert_ne!(change.md5, Some(md5(claim))),
+                        end @ (PollEnd::TimedOut | PollEnd::Closed) => {
+                            panic!("{end:?} at {claim}, store at {}", node.version(mine))
+                        }
+                    }
+                    answers += 1;
+                }
+            });
+        }
+        let publisher = Arc::clone(&node);
+        let publishing = tokio::task::spawn_blocking(move || {
+            for version in 1..=LAST {
+                for number in 0..4 {
+                    publisher.publish(number, version);
+                }
+                std::thread::yield_now();
+            }
+        });
+        publishing.await.expect("no panic");
+        let answers: u64 = pollers.join_all().await.into_iter().sum();
+        assert!(answers > 0, "the race never happened");
+        node.polls.close();
+        node.queue.close();
+        tasks.join_all().await;
+    });
+    node.assert_empty();
+}
+
+/// Short deadlines, changes and disconnects at the same time from several threads.
+#[test]
+fn racing_ends_answer_once_and_leave_nothing() {
+    let runtime =
+        Builder::new_multi_thread().worker_threads(3).enable_time().build().expect("runs");
+    let node = Node::new(3);
+    runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        node.drive(&mut tasks);
+        let mut polls = JoinSet::new();
+        for number in 0_u64..2_000 {
+            let node = Arc::clone(&node);
+            polls.spawn(async move {
+                let keys = (0..3).flat_map(|key| claims(key, node.version(key))).collect();
+                let poll = node.polls.open(keys).expect("room");
+                let wait = poll.wait(Instant::now() + Duration::from_millis(number % 200));
+                let patience = Duration::from_millis(number % 230);
+                match tokio::time::timeout(patience, wait).await {
+                    Ok(PollEnd::Changed { .. }) => 1_u64,
+                    Ok(PollEnd::TimedOut) | Err(_) => 0,
+                    Ok(PollEnd::Closed) => panic!("nobody closed"),
+                }
+            });
+        }
+        for version in 1..=60 {
+            node.publish(usize::try_from(version).expect("small") % 3, version);
+            sleep(Duration::from_millis(4)).await;
+        }
+        let changed: u64 = polls.join_all().await.into_iter().sum();
+        // Some were woken and gave up before they looked; none looked without being woken.
+        assert!(changed > 0 && changed <= node.queue.woken(), "{changed}");
+        node.polls.close();
+        node.queue.close();
+        tasks.join_all().await;
+    });
+    node.assert_empty();
+}

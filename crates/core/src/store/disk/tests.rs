@@ -1,0 +1,476 @@
+//! What was written comes back, whatever happens to the process, the directory or the disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::sample::{Feed, assert_same, command, key, noise, publish, remove};
+use super::{Disk, DiskError, DiskOptions, Loaded, folder};
+use crate::command::Command;
+use crate::store::State;
+
+fn options() -> DiskOptions {
+    DiskOptions { linger: Duration::from_millis(2), ..DiskOptions::default() }
+}
+
+fn load(dir: &Path) -> State {
+    match Disk::load(dir, &options()) {
+        Loaded::Good(state) => state,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            // A running sled may have just removed it.
+            drop(fs::copy(entry.path(), target));
+        }
+    }
+}
+
+/// Keys in the tree, and whether sled made files outside of its log.
+fn raw(dir: &Path) -> (usize, usize) {
+    let db = sled::open(dir).unwrap();
+    let blobs = fs::read_dir(dir.join("blobs")).unwrap().count();
+    (db.len(), blobs)
+}
+
+async fn written(dir: &Path, commands: Vec<Command>) -> Feed {
+    let disk = Disk::open(dir, &options()).unwrap();
+    let mut feed = Feed::default();
+    for command in commands {
+        disk.submit(feed.step(command)).await;
+    }
+    disk.close().await;
+    feed
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #[test]
+    fn what_was_written_comes_back(
+        first in prop::collection::vec(command(), 0..40),
+        second in prop::collection::vec(command(), 1..20),
+    ) {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("sled");
+        run(async {
+            let feed = written(&dir, first.clone()).await;
+            match Disk::load(&dir, &options()) {
+                Loaded::Empty => assert!(first.is_empty()),
+                Loaded::Good(state) => assert_same(&state, &feed.state()),
+                Loaded::Unusable { why } => panic!("{why}"),
+            }
+            let disk = Disk::open(&dir, &options()).unwrap();
+            let mut feed = Feed::from(feed.state());
+            for command in second {
+                disk.submit(feed.step(command)).await;
+            }
+            let applied = feed.state().header().applied.map(|(_, index)| index);
+            assert_eq!(disk.sync().await, Ok(applied));
+            assert_eq!((disk.written(), disk.is_suspended()), (applied, false));
+            assert_eq!(disk.lag(), super::Lag::default());
+            drop(disk);
+            assert_same(&load(&dir), &feed.state());
+        });
+    }
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_empty() {
+    let home = tempfile::tempdir().unwrap();
+    assert!(matches!(Disk::load(&home.path().join("sled"), &options()), Loaded::Empty));
+}
+
+#[tokio::test]
+async fn large_rows_are_cut_and_their_chunks_go_with_them() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    let mut commands: Vec<_> =
+        (0..8).map(|number| publish(number, noise(number.into(), 700_000))).collect();
+    let feed = written(&dir, commands.clone()).await;
+    assert_same(&load(&dir), &feed.state());
+    let (keys, blobs) = raw(&dir);
+    // Eight configurations in 115 chunks each, three origins, header and format.
+    assert_eq!((keys, blobs), (8 * 116 + 3 + 2, 0));
+
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    commands.extend([publish(0, noise(1, 20)), publish(1, noise(2, 50_000)), remove(2)]);
+    let feed = written(&dir, commands).await;
+    assert_same(&load(&dir), &feed.state());
+    let (keys, _) = raw(&dir);
+    assert_eq!(keys, 5 * 116 + 1 + 10 + 3 + 2);
+}
+
+/// The history that [`killed_child`] writes: what index `index` did.
+fn nth(index: u64) -> Command {
+    let number = u32::try_from(index * 7 % 50).unwrap();
+    match index % 11 {
+        0 => remove(number),
+        1 => publish(number, noise(index, 30_000)),
+        _ => publish(number, noise(index, usize::try_from(index % 300).unwrap())),
+    }
+}
+
+const CHILD: &str = "QUORATE_TEST_DISK_CHILD";
+
+/// Not a test: the process that [`survives_kill`] kills.
+#[test]
+fn killed_child() {
+    let Some(dir) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let state = match Disk::load(&dir, &options()) {
+        Loaded::Good(state) => state,
+        Loaded::Empty => State::default(),
+        Loaded::Unusable { .. } => std::process::exit(3),
+    };
+    run(async {
+        let mut feed = Feed::from(state);
+        let disk = Disk::open(&dir, &options()).unwrap();
+        for index in feed.state().header().applied.map_or(0, |(_, index)| index + 1).. {
+            disk.submit(feed.step(nth(index))).await;
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+/// State that the history has after each of the first `count` commands.
+fn history(count: u64) -> Vec<State> {
+    let mut feed = Feed::default();
+    (0..count)
+        .map(|index| {
+            feed.step(nth(index));
+            feed.state()
+        })
+        .collect()
+}
+
+#[test]
+fn survives_kill() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    let mut last = 0;
+    for round in 0..6_u64 {
+        let mut child = Process::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::disk::tests::killed_child"])
+            .env(CHILD, &dir)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Random points in time are what this is about.
+        std::thread::sleep(Duration::from_millis(150 + 67 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        match Disk::load(&dir, &options()) {
+            Loaded::Good(state) => {
+                let (_, applied) = state.header().applied.unwrap();
+                assert!(applied >= last, "{applied} after {last}");
+                last = applied;
+                let mut feed = Feed::default();
+                for index in 0..=applied {
+                    feed.step(nth(index));
+                }
+                assert_same(&state, &feed.state());
+            }
+            Loaded::Empty => assert_eq!(last, 0),
+            Loaded::Unusable { why } => panic!("{why}"),
+        }
+    }
+    assert!(last > 0, "no child came to write anything");
+}
+
+#[test]
+fn a_copy_of_a_running_directory_is_right_or_unusable() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    let states = history(1500);
+    run(async {
+        let disk = Disk::open(&dir, &options()).unwrap();
+        let mut feed = Feed::default();
+        for index in 0..1500 {
+            disk.submit(feed.step(nth(index))).await;
+            if index % 100 == 99 {
+                if index % 200 == 199 {
+                    disk.sync().await.unwrap();
+                }
+                let image = home.path().join(format!("image{index}"));
+                copy(&dir, &image);
+                check_damaged(&image, &states, &format!("copy at {index}"));
+                fs::remove_dir_all(&image).unwrap();
+            }
+        }
+    });
+}
+
+/// A state of the history, or none.
+fn check_damaged(dir: &Path, states: &[State], what: &str) -> bool {
+    match Disk::load(dir, &options()) {
+        Loaded::Good(state) => {
+            let (_, applied) = state.header().applied.unwrap();
+            let want = &states[usize::try_from(applied).unwrap()];
+            assert_eq!(state.hash(), want.hash(), "{what}");
+            assert_same(&state, want);
+            true
+        }
+        Loaded::Empty | Loaded::Unusable { .. } => false,
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// Damages one file of a directory, in one of several ways.
+fn damage(dir: &Path, round: u64) -> String {
+    let files = files(dir);
+    let random = noise(round, 16);
+    let number = u64::from_le_bytes(random[..8].try_into().unwrap());
+    // Most of the damage where most of the bytes are.
+    let file = match round % 4 {
+        0 => &files[usize::try_from(round / 4).unwrap() % files.len()],
+        _ => files.iter().max_by_key(|file| fs::metadata(file).unwrap().len()).unwrap(),
+    };
+    let mut bytes = fs::read(file).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+    let at = usize::try_from(number % used as u64).unwrap();
+    let how = round / 2 % 4;
+    match how {
+        0 => bytes[at] ^= random[9] | 1,
+        1 => bytes.truncate(at),
+        2 => bytes.iter_mut().skip(at).take(4096).for_each(|byte| *byte = 0),
+        _ => bytes.iter_mut().skip(at).take(512).for_each(|byte| *byte ^= random[10] | 1),
+    }
+    fs::write(file, bytes).unwrap();
+    format!("round {round}: {} at {at}, way {how}", file.display())
+}
+
+fn damaged_rounds(rounds: std::ops::Range<u64>) {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    let states = history(600);
+    run(async { written(&dir, (0..600).map(nth).collect()).await });
+    let mut good = 0;
+    for round in rounds.clone() {
+        let image = home.path().join("image");
+        copy(&dir, &image);
+        let what = damage(&image, round);
+        good += u64::from(check_damaged(&image, &states, &what));
+        if image.exists() {
+            Disk::set_aside(&image).unwrap();
+        }
+        assert!(matches!(Disk::load(&image, &options()), Loaded::Empty), "{what}");
+    }
+    println!("{good} of {rounds:?} loaded");
+}
+
+#[test]
+fn damage_is_noticed() {
+    damaged_rounds(0..48);
+}
+
+#[test]
+#[ignore = "minutes"]
+fn much_damage_is_noticed() {
+    damaged_rounds(48..3000);
+}
+
+#[tokio::test]
+async fn a_fault_suspends_until_a_rebuild() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    // sled's log cannot be opened.
+    fs::create_dir_all(dir.join("db")).unwrap();
+    let disk = Disk::open(&dir, &options()).unwrap();
+    let mut feed = Feed::default();
+    for number in 0..9000 {
+        disk.submit(feed.step(publish(number % 50, noise(1, 10)))).await;
+    }
+    assert_eq!(disk.sync().await, Err(DiskError::Suspended));
+    assert!(disk.is_suspended());
+    assert_eq!((disk.lag(), disk.written()), (super::Lag::default(), None));
+
+    disk.rebuild(feed.state()).await;
+    disk.submit(feed.step(publish(51, noise(2, 10)))).await;
+    assert_eq!(disk.sync().await, Ok(Some(9000)));
+    assert!(!disk.is_suspended());
+    disk.close().await;
+    assert_same(&load(&dir), &feed.state());
+}
+
+#[tokio::test]
+async fn a_full_disk_suspends() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    fs::create_dir_all(&dir).unwrap();
+    std::os::unix::fs::symlink("/dev/full", dir.join("db")).unwrap();
+    let disk = Disk::open(&dir, &options()).unwrap();
+    let mut feed = Feed::default();
+    for number in 0..200 {
+        disk.submit(feed.step(publish(number, noise(1, 10_000)))).await;
+    }
+    assert_eq!(disk.sync().await, Err(DiskError::Suspended));
+    disk.rebuild(feed.state()).await;
+    assert_eq!(disk.sync().await, Ok(Some(199)));
+    drop(disk);
+    assert_same(&load(&dir), &feed.state());
+}
+
+#[tokio::test]
+async fn a_rebuild_replaces_all() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    let feed = written(&dir, (0..100).map(nth).collect()).await;
+    drop(feed);
+    let mut feed = Feed::default();
+    for number in 0..3000 {
+        feed.step(publish(number, noise(number.into(), 800)));
+    }
+    let disk = Disk::open(&dir, &options()).unwrap();
+    disk.rebuild(feed.state()).await;
+    for number in 0..500 {
+        disk.submit(feed.step(publish(number * 7, Bytes::from_static(b"later")))).await;
+        disk.submit(feed.step(remove(number * 7 + 1))).await;
+    }
+    disk.close().await;
+    let loaded = load(&dir);
+    assert_same(&loaded, &feed.state());
+    assert!(loaded.config(&key(1)).is_none());
+    let names: Vec<_> =
+        fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["sled"]);
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded_by_count_and_by_bytes() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    let small = DiskOptions { queue_batches: 4, queue_bytes: 5_000, ..options() };
+    let disk = Disk::open(&dir, &small).unwrap();
+    let mut feed = Feed::default();
+    for number in 0..100 {
+        // Every tenth is larger than the whole queue.
+        let length = if number % 10 == 0 { 20_000 } else { 700 };
+        disk.submit(feed.step(publish(number, noise(number.into(), length)))).await;
+        let lag = disk.lag();
+        assert!(lag.batches <= 4, "{lag:?}");
+        assert!(lag.bytes < 26_000, "{lag:?}");
+    }
+    disk.close().await;
+    disk.submit(feed.step(publish(1, Bytes::new()))).await;
+    assert_eq!(disk.sync().await, Err(DiskError::Closed));
+    assert_eq!(load(&dir).header().applied, Some((1, 99)));
+}
+
+#[test]
+fn interrupted_swaps_are_finished() {
+    // Which directories a crash left, and which one is loaded.
+    for (left, want) in [
+        (&["", ".new"][..], ""),
+        (&["", ".new", ".old"], ""),
+        (&["", ".old"], ""),
+        (&[".new", ".old"], ".new"),
+        (&[".old"], ".old"),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("sled");
+        for name in left {
+            let path = folder::sibling(&dir, name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("name"), name).unwrap();
+        }
+        folder::finish_swap(&dir).unwrap();
+        assert_eq!(fs::read_to_string(dir.join("name")).unwrap(), want, "{left:?}");
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "{left:?}");
+    }
+}
+
+#[test]
+fn the_newest_two_bad_copies_are_kept() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    for round in 1..=12 {
+        fs::create_dir(&dir).unwrap();
+        let target = Disk::set_aside(&dir).unwrap();
+        assert_eq!(target, home.path().join(format!("sled.bad.{round}")));
+    }
+    let mut names: Vec<_> =
+        fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["sled.bad.11", "sled.bad.12"]);
+}
+
+#[test]
+fn openings_that_die_make_it_unusable() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    run(async { written(&dir, (0..10).map(nth).collect()).await });
+    for _ in 0..2 {
+        assert!(folder::begin_opening(&dir).unwrap());
+    }
+    assert!(matches!(Disk::load(&dir, &options()), Loaded::Unusable { .. }));
+    Disk::set_aside(&dir).unwrap();
+    assert!(matches!(Disk::load(&dir, &options()), Loaded::Empty));
+}
+
+#[test]
+fn a_half_written_sled_snapshot_does_no_harm() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    run(async { written(&dir, (0..10).map(nth).collect()).await });
+    fs::write(dir.join("snap.FFFFFFFFFFFFFFFF.generating"), b"cut").unwrap();
+    load(&dir);
+}
+
+#[test]
+fn a_newer_format_is_unusable() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    run(async { written(&dir, (0..10).map(nth).collect()).await });
+    let db = sled::open(&dir).unwrap();
+    db.insert(b"f", &2_u32.to_be_bytes()).unwrap();
+    drop(db);
+    assert!(matches!(Disk::load(&dir, &options()), Loaded::Unusable { .. }));
+}
+
+#[test]
+fn rows_of_another_time_are_noticed() {
+    // Behind the header's back: what sled itself would hold for undamaged.
+    type Edit = fn(&sled::Db);
+    let edits: [Edit; 5] = [
+        |db| drop(db.remove([b"o".as_slice(), &1_u64.to_be_bytes()].concat()).unwrap()),
+        |db| drop(db.remove(super::rows::config_key(&key(14))).unwrap()),
+        |db| drop(db.insert(b"c\0", b"").unwrap()),
+        |db| drop(db.insert(b"z", b"").unwrap()),
+        |db| drop(db.remove(b"h").unwrap()),
+    ];
+    for (number, edit) in edits.iter().enumerate() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("sled");
+        run(async { written(&dir, (0..10).map(nth).collect()).await });
+        let db = sled::open(&dir).unwrap();
+        edit(&db);
+        drop(db);
+        assert!(matches!(Disk::load(&dir, &options()), Loaded::Unusable { .. }), "{number}");
+    }
+}

@@ -1,0 +1,194 @@
+//! sled itself: opened, read and written with every panic and error of it caught.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::rows::{self, Body, FORMAT, FORMAT_KEY, HEADER_KEY, Head, HeaderRow, Totals};
+use super::writer::Pending;
+use super::{DiskOptions, Fault, folder};
+use crate::record::wire;
+use crate::store::{State, StateBuilder};
+
+/// sled's own period of writing what its buffers hold (raft-storage.md §1).
+const FLUSH_EVERY_MS: u64 = 500;
+/// A handle that was just dropped may hold sled's lock a little longer: its I/O threads have it.
+const LOCK_TRIES: u32 = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Runs something that calls sled, which answers much of what it does not expect with a panic.
+pub(super) fn guarded<T>(run: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    // Whatever a panic leaves half done is given up: sled is closed after every fault.
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|cause| {
+        let text = cause
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| cause.downcast_ref::<&str>().copied())
+            .unwrap_or("unknown");
+        Err(Fault::Panicked(text.to_owned()))
+    })
+}
+
+/// An open sled directory.
+pub(super) struct Tree {
+    db: sled::Db,
+    /// sled's log, opened a second time: sled's own flush does not reach through the disk's cache.
+    log: File,
+    totals: Totals,
+    applied: Option<u64>,
+}
+
+impl Tree {
+    /// Opens or creates.
+    pub(super) fn open(dir: &Path, options: &DiskOptions) -> Result<Self, Fault> {
+        let db = open_db(dir, options)?;
+        let (totals, applied) = match db.get(HEADER_KEY)? {
+            Some(value) => {
+                check_format(&db)?;
+                let HeaderRow { totals, header } = HeaderRow::decode(&value)?;
+                (totals, applied_of(&header)?)
+            }
+            None if db.is_empty() => (Totals::default(), None),
+            None => return Err(Fault::Malformed("rows without a header")),
+        };
+        let log = File::options().read(true).write(true).open(dir.join("db"))?;
+        Ok(Self { db, log, totals, applied })
+    }
+
+    /// Log index of the last entry that is written here.
+    pub(super) const fn applied(&self) -> Option<u64> {
+        self.applied
+    }
+
+    /// Writes the merged changes and the header that covers them, in one batch.
+    pub(super) fn write(&mut self, pending: &Pending) -> Result<(), Fault> {
+        let mut batch = sled::Batch::default();
+        let mut totals = self.totals;
+        for (entry, change) in pending.changes() {
+            // The insert would read the same node: asking for the old value costs no I/O.
+            let old = self.db.get(entry)?;
+            let (_, row) = rows::entry_of(change);
+            rows::put(&mut batch, &mut totals, entry, row.as_deref(), old.as_deref())?;
+        }
+        batch.insert(FORMAT_KEY, &FORMAT.to_be_bytes());
+        batch.insert(HEADER_KEY, HeaderRow::encode(totals, pending.header()));
+        let applied = applied_of(pending.header())?;
+        self.db.apply_batch(batch)?;
+        (self.totals, self.applied) = (totals, applied);
+        Ok(())
+    }
+
+    /// Adds a row that is not there yet, without a header: a directory of its own, not yet in use.
+    pub(super) fn stage(
+        &mut self,
+        batch: &mut sled::Batch,
+        entry: &[u8],
+        row: &[u8],
+    ) -> Result<(), Fault> {
+        rows::put(batch, &mut self.totals, entry, Some(row), None)
+    }
+
+    pub(super) fn commit_staged(&self, batch: sled::Batch) -> Result<(), Fault> {
+        Ok(self.db.apply_batch(batch)?)
+    }
+
+    /// Makes everything written so far durable.
+    pub(super) fn sync(&self, dir: &Path) -> Result<(), Fault> {
+        self.db.flush()?;
+        self.log.sync_data()?;
+        // The files beside the log and their names.
+        Ok(folder::sync_tree(dir)?)
+    }
+}
+
+fn open_db(dir: &Path, options: &DiskOptions) -> Result<sled::Db, Fault> {
+    if dir.exists() {
+        folder::remove_generating(dir)?;
+    }
+    let config = sled::Config::new()
+        .path(dir)
+        .cache_capacity(options.cache_bytes)
+        .flush_every_ms(Some(FLUSH_EVERY_MS));
+    for _ in 1..LOCK_TRIES {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return Ok(opened?),
+        }
+    }
+    Ok(config.open()?)
+}
+
+fn check_format(db: &sled::Db) -> Result<(), Fault> {
+    let format = db.get(FORMAT_KEY)?.ok_or(Fault::Malformed("format"))?;
+    let format = <[u8; 4]>::try_from(&*format).map_err(|_| Fault::Malformed("format"))?;
+    match u32::from_be_bytes(format) {
+        FORMAT => Ok(()),
+        other => Err(Fault::Format(other)),
+    }
+}
+
+fn applied_of(header: &[u8]) -> Result<Option<u64>, Fault> {
+    let header = wire::StoreHeader::decode(header).map_err(|_| Fault::Malformed("header"))?;
+    Ok(header.has_applied.then_some(header.applied_index))
+}
+
+/// Reads the whole directory and closes it, so that nothing of sled's cache stays in memory.
+/// `None` when nothing was ever written.
+pub(super) fn read(dir: &Path, options: &DiskOptions) -> Result<Option<State>, Fault> {
+    let db = open_db(dir, options)?;
+    let Some(value) = db.get(HEADER_KEY)? else {
+        return if db.is_empty() { Ok(None) } else { Err(Fault::Malformed("no header")) };
+    };
+    check_format(&db)?;
+    let HeaderRow { totals: expected, header } = HeaderRow::decode(&value)?;
+    let mut builder = StateBuilder::default();
+    let mut totals = Totals::default();
+    let mut entries = db.iter();
+    while let Some(entry) = entries.next() {
+        let (key, value) = entry?;
+        if *key == *FORMAT_KEY || *key == *HEADER_KEY {
+            continue;
+        }
+        let Head { crc, body } = Head::decode(&value)?;
+        let row = match body {
+            Body::Whole(row) => Bytes::copy_from_slice(row),
+            Body::Chunked { length, chunks } => gather(&mut entries, &key, length, chunks)?,
+        };
+        if crc != rows::entry_crc(&key, &row) {
+            return Err(Fault::Malformed("entry checksum"));
+        }
+        totals.add(&key, crc);
+        builder.row(row)?;
+    }
+    if totals != expected {
+        return Err(Fault::Malformed("totals"));
+    }
+    Ok(Some(builder.finish(&header)?))
+}
+
+/// The chunks that follow an entry, joined. Memory grows with what is read, not with `length`.
+fn gather(
+    entries: &mut sled::Iter,
+    entry: &[u8],
+    length: u32,
+    chunks: u32,
+) -> Result<Bytes, Fault> {
+    let mut row = Vec::new();
+    for index in 0..chunks {
+        let (key, value) = entries.next().ok_or(Fault::Malformed("chunk"))??;
+        if *key != *rows::chunk_key(entry, index) {
+            return Err(Fault::Malformed("chunk"));
+        }
+        row.extend_from_slice(&value);
+    }
+    if u32::try_from(row.len()) != Ok(length) {
+        return Err(Fault::Malformed("chunk length"));
+    }
+    Ok(row.into())
+}

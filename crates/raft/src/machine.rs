@@ -1,0 +1,238 @@
+//! The state machine: entry → store → announce queue → answer, in index order; nothing else.
+//!
+//! The order inside a chunk is never changed: the state is readable, then the changed keys are
+//! queued for announcing, then proposers get their replies. The disk is told last and nothing
+//! waits for it, unless its queue is full.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use openraft::EntryPayload;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use quorate_core::command::{ChangeEvent, Proposal, ProposalId, Reply};
+use quorate_core::record::decode_proposal;
+use quorate_core::store::disk::{Batch, Disk};
+use quorate_core::store::{Apply, Change, State, Store};
+use quorate_core::watch::AnnounceQueue;
+use tokio::time::Instant;
+
+use crate::pending::Pending;
+use crate::progress::Progress;
+use crate::snapshot::{RaftSnapshot, SnapshotDir, SnapshotFile};
+use crate::types::{
+    Entry, LogId, Record, SnapshotMeta, StoredMembership, TypeConfig, log_id, revision_of, term_of,
+};
+
+/// Entries applied under one lock at most.
+const CHUNK_ENTRIES: usize = 256;
+
+/// What apply works on. Shared with those who read and wait.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) store: Arc<Store>,
+    pub(crate) announce: Arc<AnnounceQueue>,
+    pub(crate) pending: Pending,
+    pub(crate) progress: Progress,
+    pub(crate) snapshots: Arc<SnapshotDir>,
+    pub(crate) disk: Disk,
+}
+
+/// openraft's state machine.
+#[derive(Debug)]
+pub(crate) struct Machine(pub(crate) Arc<Applied>);
+
+/// Turns an entry into what apply needs, before the lock is taken.
+enum Step {
+    Nothing,
+    Members(Bytes),
+    Apply(Box<Proposal>),
+}
+
+fn step(entry: Entry) -> io::Result<(LogId, Step)> {
+    let step = match entry.payload {
+        EntryPayload::Blank => Step::Nothing,
+        EntryPayload::Normal(Record(bytes)) => Step::Apply(Box::new(
+            decode_proposal(bytes)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
+        )),
+        EntryPayload::Membership(members) => {
+            let stored = StoredMembership::new(Some(entry.log_id.clone()), members);
+            Step::Members(serde_json::to_vec(&stored)?.into())
+        }
+    };
+    Ok((entry.log_id, step))
+}
+
+/// What one chunk did.
+#[derive(Default)]
+struct Done {
+    replies: Vec<(Option<ProposalId>, Reply)>,
+    events: Vec<ChangeEvent>,
+    changes: Vec<Change>,
+}
+
+impl Done {
+    fn take(&mut self, store: &mut Apply<'_>, id: &LogId, step: Step) {
+        let revision = revision_of(id.index);
+        let mut reply = (None, Reply { revision, ..Reply::default() });
+        match step {
+            Step::Nothing => {}
+            Step::Members(members) => store.set_membership(members),
+            Step::Apply(proposal) => {
+                let applied = store.proposal(revision, &proposal);
+                reply = (Some(proposal.id), applied.reply);
+                self.events.extend(applied.event);
+                self.changes.extend(applied.changes);
+            }
+        }
+        store.mark(term_of(id), id.index, revision);
+        self.replies.push(reply);
+    }
+}
+
+impl Machine {
+    async fn apply_chunk(
+        &self,
+        chunk: Vec<io::Result<EntryResponder<TypeConfig>>>,
+    ) -> io::Result<()> {
+        let mut steps = Vec::with_capacity(chunk.len());
+        let mut responders = Vec::with_capacity(chunk.len());
+        for item in chunk {
+            let (entry, responder) = item?;
+            steps.push(step(entry)?);
+            responders.push(responder);
+        }
+        let applied = &*self.0;
+        let mut done = Done::default();
+        let (header, revision) = {
+            let mut store = applied.store.apply();
+            for (id, step) in steps {
+                done.take(&mut store, &id, step);
+            }
+            (store.header_record(), store.header().revision)
+        };
+        let now = Instant::now();
+        for event in &done.events {
+            applied.announce.queue(&event.key, now);
+        }
+        applied.progress.advance(revision);
+        for ((id, reply), responder) in done.replies.into_iter().zip(responders) {
+            if let Some(id) = id {
+                applied.pending.applied(id, reply);
+            }
+            if let Some(responder) = responder {
+                responder.send(reply);
+            }
+        }
+        applied.disk.submit(Batch { changes: done.changes, header }).await;
+        Ok(())
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        position(&self.0.store.freeze())
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
+    {
+        let mut chunks = entries.ready_chunks(CHUNK_ENTRIES);
+        while let Some(chunk) = chunks.next().await {
+            self.apply_chunk(chunk).await?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { state: self.0.store.freeze(), snapshots: Arc::clone(&self.0.snapshots) }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotFile,
+    ) -> Result<(), io::Error> {
+        let applied = Arc::clone(&self.0);
+        let meta = meta.clone();
+        let state = blocking(move || applied.snapshots.install(&meta, &snapshot)).await?;
+        self.install(state).await;
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
+        Ok(self.0.snapshots.current())
+    }
+}
+
+impl Machine {
+    /// Puts a verified state in place and tells everyone who waits for something in it.
+    async fn install(&self, state: State) {
+        let applied = &*self.0;
+        let fresh = state.clone();
+        let old = applied.store.replace(state);
+        applied.announce.queue_watched(Instant::now(), |key| {
+            let md5 = |state: &State| state.config(key).map(|datum| datum.md5());
+            md5(&old) != md5(&fresh)
+        });
+        applied.progress.advance(fresh.header().revision);
+        let (origin, nonce) = (applied.pending.origin(), applied.pending.nonce());
+        for sequence in applied.pending.sequences() {
+            if let Some(reply) = fresh.kept_reply(origin, nonce, sequence) {
+                let id = ProposalId { origin, nonce, sequence, floor: 0 };
+                applied.pending.applied(id, reply);
+            }
+        }
+        applied.disk.rebuild(fresh).await;
+    }
+
+    /// Rewrites the store's copy on disk from memory.
+    pub(crate) async fn rebuild_disk(&self) {
+        self.0.disk.rebuild(self.0.store.freeze()).await;
+    }
+}
+
+/// The log position and members of a state.
+pub(crate) fn position(state: &State) -> io::Result<(Option<LogId>, StoredMembership)> {
+    let header = state.header();
+    let members = if header.membership.is_empty() {
+        StoredMembership::default()
+    } else {
+        serde_json::from_slice(&header.membership)?
+    };
+    Ok((header.applied.map(|(term, index)| log_id(term, index)), members))
+}
+
+/// Writes one frozen state to a file, beside apply.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    state: State,
+    snapshots: Arc<SnapshotDir>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
+        let state = self.state.clone();
+        let snapshots = Arc::clone(&self.snapshots);
+        blocking(move || {
+            let (last_log_id, last_membership) = position(&state)?;
+            let meta = SnapshotMeta { last_log_id, last_membership };
+            snapshots.build(&state, meta)
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

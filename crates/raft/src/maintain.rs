@@ -1,0 +1,104 @@
+//! Housekeeping of one node: snapshots by bytes and time, purging the log behind them, rebuilding
+//! a store copy that failed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::node::Inner;
+use crate::start::NodeConfig;
+use crate::types::LogIndex;
+
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Pause between rebuilds of a store copy that keeps failing.
+const REBUILD_PAUSE: Duration = Duration::from_secs(30);
+
+/// The task's state.
+pub(crate) struct Maintenance {
+    inner: Arc<Inner>,
+    every_bytes: u64,
+    every: Duration,
+    keep_bytes: u64,
+    /// Appended when the last snapshot was asked for.
+    appended_then: u64,
+    asked_at: Instant,
+    rebuilt_at: Option<Instant>,
+    purged: Option<LogIndex>,
+}
+
+impl Maintenance {
+    pub(crate) fn new(inner: Arc<Inner>, config: &NodeConfig) -> Self {
+        let appended_then = inner.log.metrics().appended_bytes.get();
+        Self {
+            inner,
+            every_bytes: config.snapshot_every_bytes,
+            every: config.snapshot_every,
+            keep_bytes: config.log_keep_bytes,
+            appended_then,
+            asked_at: Instant::now(),
+            rebuilt_at: None,
+            purged: None,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = self.inner.stop.cancelled() => return,
+            }
+            if self.snapshot().await.is_err() || self.purge().await.is_err() {
+                // Raft has stopped; the node ends for that reason.
+                return;
+            }
+            self.rebuild_store().await;
+        }
+    }
+
+    async fn snapshot(&mut self) -> Result<(), Stopped> {
+        let appended = self.inner.log.metrics().appended_bytes.get();
+        let by_bytes = appended - self.appended_then >= self.every_bytes;
+        let by_time = self.asked_at.elapsed() >= self.every && appended > self.appended_then;
+        if by_bytes || by_time {
+            self.appended_then = appended;
+            self.asked_at = Instant::now();
+            self.inner.raft.trigger().snapshot().await.map_err(|_| Stopped)?;
+        }
+        Ok(())
+    }
+
+    /// Purges up to the snapshot, but keeps the newest `keep_bytes` of entries. Never past a
+    /// snapshot whose file and directory were fsynced.
+    async fn purge(&mut self) -> Result<(), Stopped> {
+        let Some(snapshot) = self.inner.applied.snapshots.current() else { return Ok(()) };
+        let Some(snapshot) = snapshot.meta.last_log_id.map(|id| id.index) else { return Ok(()) };
+        let kept_from = self.inner.log.index_keeping(self.keep_bytes);
+        let upto = snapshot.min(kept_from.saturating_sub(1));
+        if self.purged.is_none_or(|purged| purged < upto) {
+            self.purged = Some(upto);
+            self.inner.raft.trigger().purge_log(upto).await.map_err(|_| Stopped)?;
+        }
+        Ok(())
+    }
+
+    async fn rebuild_store(&mut self) {
+        let disk = &self.inner.applied.disk;
+        let waited = self.rebuilt_at.is_none_or(|at| at.elapsed() >= REBUILD_PAUSE);
+        if disk.is_suspended() && waited {
+            self.rebuilt_at = Some(Instant::now());
+            // On the state machine's task, so that no batch slips in between.
+            let rebuilt = self
+                .inner
+                .raft
+                .with_state_machine(|machine| Box::pin(machine.rebuild_disk()))
+                .await;
+            if rebuilt.is_err() {
+                tracing::warn!("raft stopped before the store could be rebuilt");
+            }
+        }
+    }
+}
+
+/// Raft takes no more calls.
+struct Stopped;

@@ -1,0 +1,220 @@
+//! Founding a cluster from a list of peers, once, without an operator; and knowing one's peers.
+//!
+//! An empty node never founds alone (raft-storage.md §6.9): it asks every configured peer, and
+//! only when all of them answered, all are empty and all have the same list does the one with the
+//! lowest id initialise the cluster with all of them as voters. A peer that belongs to a cluster
+//! means: wait to be added there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::errors::{InitializeError, RaftError};
+
+use crate::identity::IdentityError;
+use crate::node::Inner;
+use crate::peer::codec::{member_in, member_out};
+use crate::peer::{client, wire};
+use crate::types::{Member, NodeId};
+
+const FOUNDING_PAUSE: Duration = Duration::from_millis(200);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often members are asked whether they are there.
+const PROBE_PAUSE: Duration = Duration::from_secs(2);
+
+/// What one round of questions showed.
+#[derive(Debug, PartialEq, Eq)]
+enum Round {
+    /// These peers did not answer.
+    Silent(Vec<String>),
+    /// This peer has other peers configured, or only joins.
+    Differs(String),
+    /// This peer belongs to a cluster.
+    Exists(String),
+    /// Another node has the lowest id: it founds.
+    Other(NodeId),
+    /// This node founds with these members.
+    Found(BTreeMap<NodeId, Member>),
+}
+
+impl Inner {
+    /// Runs until this node belongs to a cluster.
+    pub(crate) async fn found_or_wait(self: Arc<Self>) {
+        let mut told = None;
+        while !self.is_initialized().await {
+            let pause = tokio::time::sleep(FOUNDING_PAUSE);
+            let round = if self.peers.is_empty() {
+                Round::Found(BTreeMap::from([(self.id, self.me.clone())]))
+            } else if self.join_only {
+                Round::Exists("--join-only is set".to_owned())
+            } else {
+                self.ask_all().await
+            };
+            if told.as_ref() != Some(&round) {
+                tell(&round);
+            }
+            if let Round::Found(members) = &round
+                && let Err(error) = self.found(members.clone()).await
+            {
+                tracing::error!(%error, "founding the cluster failed");
+            }
+            told = Some(round);
+            tokio::select! {
+                () = pause => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn ask_all(&self) -> Round {
+        let mut members = BTreeMap::from([(self.id, self.me.clone())]);
+        let mut silent = Vec::new();
+        let others = self.peers.iter().filter(|peer| **peer != self.me.peer);
+        let asked = others.map(|peer| async move { (peer, self.hello(peer).await) });
+        for (peer, reply) in futures_util::future::join_all(asked).await {
+            let reply = match reply {
+                Ok(reply) => reply,
+                Err(status) => {
+                    tracing::debug!(%peer, %status, "hello failed");
+                    silent.push(peer.clone());
+                    continue;
+                }
+            };
+            if reply.cluster_id.is_some() {
+                return Round::Exists(peer.clone());
+            }
+            if reply.join_only || reply.peers != self.peers || members.contains_key(&reply.node_id)
+            {
+                return Round::Differs(peer.clone());
+            }
+            members.insert(reply.node_id, member_in(reply.member));
+        }
+        if !silent.is_empty() {
+            return Round::Silent(silent);
+        }
+        match members.first_key_value() {
+            Some((lowest, _)) if *lowest != self.id => Round::Other(*lowest),
+            _ => Round::Found(members),
+        }
+    }
+
+    async fn found(&self, members: BTreeMap<NodeId, Member>) -> Result<(), FoundError> {
+        // Kept before anything is written to the log: a crash in between founds the same cluster.
+        let cluster = match self.cluster.get() {
+            Some(cluster) => *cluster,
+            None => {
+                let drawn = getrandom::u64().map_err(std::io::Error::other)?.max(1);
+                self.join_cluster(drawn).await?
+            }
+        };
+        let voters: BTreeSet<_> = members.keys().copied().collect();
+        match self.raft.initialize(members).await {
+            Ok(()) => {
+                tracing::info!(cluster = format!("{cluster:016x}"), voters = voters.len(),
+                    "founded the cluster");
+                Ok(())
+            }
+            // It was founded meanwhile, by an earlier try or by a call that reached us.
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(FoundError::Refused(error.to_string())),
+        }
+    }
+
+    /// Takes a cluster id, once, durably. Returns the one that holds.
+    pub(crate) async fn join_cluster(&self, cluster: u64) -> Result<u64, IdentityError> {
+        let mut identity = self.identity.lock().await;
+        if let Some(held) = self.cluster.get() {
+            return Ok(*held);
+        }
+        let mut fresh = identity.clone();
+        let written = tokio::task::spawn_blocking(move || {
+            fresh.set_cluster(cluster)?;
+            Ok(fresh)
+        })
+        .await
+        .map_err(|error| IdentityError::Io {
+            op: "write",
+            path: std::path::PathBuf::from("node.json"),
+            source: std::io::Error::other(error),
+        })?;
+        *identity = written?;
+        Ok(*self.cluster.get_or_init(|| cluster))
+    }
+
+    pub(crate) async fn is_initialized(&self) -> bool {
+        // An error means that Raft has stopped: there is nothing left to found.
+        self.raft.is_initialized().await.unwrap_or(true)
+    }
+
+    /// Asks who is at an address.
+    pub(crate) async fn hello(&self, address: &str) -> Result<wire::HelloReply, tonic::Status> {
+        let request = wire::HelloRequest {
+            node_id: self.id,
+            cluster_id: self.cluster.get().copied(),
+            member: Some(member_out(&self.me)),
+            peers: self.peers.clone(),
+            join_only: self.join_only,
+        };
+        let mut client = client(address, &self.credentials, None, None)
+            .map_err(|error| tonic::Status::invalid_argument(error.to_string()))?;
+        match tokio::time::timeout(HELLO_TIMEOUT, client.hello(request)).await {
+            Ok(reply) => Ok(reply?.into_inner()),
+            Err(_) => Err(tonic::Status::deadline_exceeded("no answer")),
+        }
+    }
+
+    pub(crate) async fn hello_reply(&self) -> wire::HelloReply {
+        let is_founded = self.is_initialized().await;
+        wire::HelloReply {
+            node_id: self.id,
+            // A cluster counts from its first entry: before that this node may still found it.
+            cluster_id: self.cluster.get().copied().filter(|_| is_founded),
+            member: Some(member_out(&self.me)),
+            peers: self.peers.clone(),
+            join_only: self.join_only,
+            is_ready: self.is_ready(),
+        }
+    }
+
+    /// Asks every other member now and then whether it is there, for the node list.
+    pub(crate) async fn probe_members(self: Arc<Self>) {
+        loop {
+            let members: Vec<_> =
+                self.members().into_iter().filter(|(id, _, _)| *id != self.id).collect();
+            let asked = members.iter().map(|(id, member, _)| async {
+                let reply = self.hello(&member.peer).await;
+                (*id, reply.is_ok_and(|reply| reply.node_id == *id))
+            });
+            let reachable = futures_util::future::join_all(asked).await;
+            *self.reachable.lock() =
+                reachable.into_iter().filter(|(_, there)| *there).map(|(id, _)| id).collect();
+            tokio::select! {
+                () = tokio::time::sleep(PROBE_PAUSE) => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+fn tell(round: &Round) {
+    match round {
+        Round::Silent(peers) => tracing::info!(?peers, "waiting for peers to found the cluster"),
+        Round::Differs(peer) => tracing::error!(%peer, "peer has another --peers list or only joins"),
+        Round::Exists(peer) => tracing::warn!(%peer,
+            "a cluster exists: this empty node waits to be added to it and founds none"),
+        Round::Other(id) => {
+            tracing::info!(founder = format!("{id:016x}"), "another node founds the cluster");
+        }
+        Round::Found(members) => tracing::info!(members = members.len(), "founding the cluster"),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FoundError {
+    #[error("the cluster id cannot be kept")]
+    Identity(#[from] IdentityError),
+    #[error("no random number")]
+    Random(#[from] std::io::Error),
+    #[error("raft refused: {0}")]
+    Refused(String),
+}

@@ -1,0 +1,128 @@
+//! A snapshot on its way: the head, then the file in chunks, each within a progress deadline.
+
+use std::io::Read;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use openraft::errors::{NetworkError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::raft::SnapshotResponse;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::codec::{id_in, id_out, vote_in, vote_out};
+use super::{Client, wire};
+use crate::snapshot::{Incoming, RaftSnapshot, SnapshotDir};
+use crate::types::{SnapshotMeta, TypeConfig, Vote};
+
+const CHUNK_BYTES: usize = 512 << 10;
+/// Chunks read ahead of the network.
+const CHUNKS_AHEAD: usize = 4;
+/// Longest that one chunk may take.
+pub(crate) const CHUNK_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest for the receiver to verify and install after the last chunk.
+const INSTALL_DEADLINE: Duration = Duration::from_secs(600);
+
+type Failure = StreamingError<TypeConfig>;
+
+fn network(error: impl ToString) -> Failure {
+    StreamingError::Network(NetworkError::from_string(error))
+}
+
+/// Sends a snapshot and waits until the peer has installed it.
+pub(crate) async fn send(
+    client: &mut Client,
+    vote: Vote,
+    snapshot: RaftSnapshot,
+    cancel: impl Future<Output = ReplicationClosed>,
+) -> Result<SnapshotResponse<TypeConfig>, Failure> {
+    let (parts, queue) = mpsc::channel(CHUNKS_AHEAD);
+    let head = wire::SnapshotHead {
+        vote: Some(vote_out(&vote)),
+        last_log_id: snapshot.meta.last_log_id.as_ref().map(id_out),
+        membership: serde_json::to_vec(&snapshot.meta.last_membership).map_err(network)?.into(),
+        size_bytes: snapshot.snapshot.size_bytes(),
+    };
+    let file = snapshot.snapshot;
+    let reading = tokio::task::spawn_blocking(move || read_file(&file, head, &parts));
+    let mut request = tonic::Request::new(ReceiverStream::new(queue));
+    request.set_timeout(INSTALL_DEADLINE);
+    let answer = tokio::select! {
+        answer = client.snapshot(request) => answer,
+        closed = cancel => return Err(StreamingError::Closed(closed)),
+    };
+    let reply = answer.map_err(|status| match status.code() {
+        tonic::Code::Unavailable => StreamingError::Unreachable(Unreachable::from_string(status)),
+        _ => network(status),
+    })?;
+    reading.await.map_err(network)?.map_err(network)?;
+    let vote = vote_in(reply.into_inner().vote).map_err(network)?;
+    Ok(SnapshotResponse::new(vote))
+}
+
+fn read_file(
+    file: &crate::snapshot::SnapshotFile,
+    head: wire::SnapshotHead,
+    parts: &mpsc::Sender<wire::SnapshotPart>,
+) -> std::io::Result<()> {
+    let mut reader = std::fs::File::open(file.path())?;
+    let mut part = wire::snapshot_part::Part::Head(head);
+    loop {
+        if parts.blocking_send(wire::SnapshotPart { part: Some(part) }).is_err() {
+            // The peer refused or went away; the call itself says why.
+            return Ok(());
+        }
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        let read = (&mut reader).take(CHUNK_BYTES as u64).read_to_end(&mut chunk)?;
+        if read == 0 {
+            return Ok(());
+        }
+        part = wire::snapshot_part::Part::Chunk(Bytes::from(chunk));
+    }
+}
+
+/// Receives a snapshot into a file of its own. What came is verified when it is installed.
+pub(crate) async fn receive(
+    mut parts: tonic::Streaming<wire::SnapshotPart>,
+    dir: &SnapshotDir,
+) -> Result<(Vote, RaftSnapshot), tonic::Status> {
+    let head = match next(&mut parts).await? {
+        Some(wire::snapshot_part::Part::Head(head)) => head,
+        _ => return Err(tonic::Status::invalid_argument("a snapshot begins with its head")),
+    };
+    let vote = vote_in(head.vote)?;
+    let meta = SnapshotMeta {
+        last_log_id: head.last_log_id.map(id_in),
+        last_membership: serde_json::from_slice(&head.membership)
+            .map_err(|_| tonic::Status::invalid_argument("membership"))?,
+    };
+    let failed = |error: std::io::Error| tonic::Status::internal(error.to_string());
+    let mut incoming = Incoming::create(dir).map_err(failed)?;
+    while let Some(part) = next(&mut parts).await? {
+        let wire::snapshot_part::Part::Chunk(chunk) = part else {
+            return Err(tonic::Status::invalid_argument("a second head"));
+        };
+        incoming = tokio::task::spawn_blocking(move || incoming.write(&chunk))
+            .await
+            .map_err(|error| tonic::Status::internal(error.to_string()))?
+            .map_err(failed)?;
+    }
+    if incoming.size_bytes() != head.size_bytes {
+        return Err(tonic::Status::data_loss("the snapshot ended early"));
+    }
+    let snapshot = tokio::task::spawn_blocking(move || incoming.finish())
+        .await
+        .map_err(|error| tonic::Status::internal(error.to_string()))?
+        .map_err(failed)?;
+    Ok((vote, RaftSnapshot { meta, snapshot }))
+}
+
+async fn next(
+    parts: &mut tonic::Streaming<wire::SnapshotPart>,
+) -> Result<Option<wire::snapshot_part::Part>, tonic::Status> {
+    match tokio::time::timeout(CHUNK_DEADLINE, parts.next()).await {
+        Ok(Some(part)) => Ok(part?.part),
+        Ok(None) => Ok(None),
+        Err(_) => Err(tonic::Status::deadline_exceeded("no chunk came in time")),
+    }
+}

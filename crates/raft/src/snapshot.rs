@@ -1,0 +1,292 @@
+//! Snapshot files: built beside apply, received from a leader, the newest two kept.
+//!
+//! A file is complete under its final name or not there at all. What is in it, and how damage is
+//! found, is `quorate_core::store::dump`.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use quorate_core::store::State;
+use quorate_core::store::dump::{self, DumpError};
+
+use crate::types::{LogId, SnapshotMeta, TypeConfig, log_id, term_of};
+
+/// openraft's snapshot with our file in it.
+pub type RaftSnapshot = openraft::alias::SnapshotOf<TypeConfig, SnapshotFile>;
+
+/// Newest snapshots kept.
+const KEPT: usize = 2;
+const SUFFIX: &str = "snap";
+/// Writing is paced to this rate, so that the log's fsync does not wait behind it.
+const BYTES_PER_SECOND: u64 = 50 << 20;
+
+/// One snapshot file; a received one that was never installed is deleted when dropped.
+#[derive(Debug, Clone)]
+pub struct SnapshotFile {
+    path: Arc<OwnedPath>,
+    size_bytes: u64,
+}
+
+#[derive(Debug)]
+struct OwnedPath {
+    path: PathBuf,
+    is_temporary: bool,
+}
+
+impl Drop for OwnedPath {
+    fn drop(&mut self) {
+        if self.is_temporary && self.path.exists() {
+            // A leftover is swept at the next start.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+impl SnapshotFile {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path.path
+    }
+
+    /// Its length.
+    #[must_use]
+    pub const fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+}
+
+/// The snapshots of one node.
+#[derive(Debug)]
+pub struct SnapshotDir {
+    dir: PathBuf,
+    cluster_id: Arc<std::sync::OnceLock<u64>>,
+    newest: Mutex<Option<(SnapshotMeta, SnapshotFile)>>,
+    incoming: AtomicU64,
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl SnapshotDir {
+    /// Opens the directory, sweeps what was left half written. Blocking.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn open(dir: &Path, cluster_id: Arc<std::sync::OnceLock<u64>>) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|suffix| suffix != SUFFIX) {
+                fs::remove_file(path)?;
+            }
+        }
+        let dir = dir.to_owned();
+        Ok(Self { dir, cluster_id, newest: Mutex::new(None), incoming: AtomicU64::new(0) })
+    }
+
+    /// Files by position, newest first.
+    fn files(&self) -> io::Result<Vec<(LogId, PathBuf)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|suffix| suffix == SUFFIX)
+                && let Some(id) = path.file_stem().and_then(|stem| parse_name(stem.to_str()?))
+            {
+                files.push((id, path));
+            }
+        }
+        files.sort_by(|a, b| b.0.index.cmp(&a.0.index));
+        Ok(files)
+    }
+
+    /// The position of the newest file by name, without reading it.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn newest_position(&self) -> io::Result<Option<LogId>> {
+        Ok(self.files()?.first().map(|(id, _)| id.clone()))
+    }
+
+    /// Reads the newest file that verifies. Damaged ones are reported and left where they are.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn load_newest(&self) -> io::Result<Option<State>> {
+        for (id, path) in self.files()? {
+            match dump::read(&path) {
+                Ok((state, _)) => return Ok(Some(state)),
+                Err(error) => {
+                    tracing::error!(index = id.index, path = %path.display(), %error,
+                        "snapshot does not verify");
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Remembers the newest file as the current snapshot, its members read from `state` when it is
+    /// at that position, else from the file. Blocking.
+    ///
+    /// # Errors
+    /// When a file's head cannot be read.
+    pub fn adopt_newest(&self) -> io::Result<()> {
+        for (id, path) in self.files()? {
+            match dump::verify(&path) {
+                Ok(info) => {
+                    let last_membership =
+                        serde_json::from_slice(&info.head.membership).map_err(invalid)?;
+                    let meta = SnapshotMeta { last_log_id: Some(id), last_membership };
+                    self.set_newest(meta, &path)?;
+                    return Ok(());
+                }
+                Err(error) => {
+                    tracing::error!(index = id.index, path = %path.display(), %error,
+                        "snapshot does not verify");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_newest(&self, meta: SnapshotMeta, path: &Path) -> io::Result<SnapshotFile> {
+        let size_bytes = fs::metadata(path)?.len();
+        let owned = OwnedPath { path: path.to_owned(), is_temporary: false };
+        let file = SnapshotFile { path: Arc::new(owned), size_bytes };
+        *self.newest.lock() = Some((meta, file.clone()));
+        Ok(file)
+    }
+
+    /// The current snapshot.
+    #[must_use]
+    pub fn current(&self) -> Option<RaftSnapshot> {
+        let newest = self.newest.lock();
+        newest.as_ref().map(|(meta, file)| RaftSnapshot { meta: meta.clone(), snapshot: file.clone() })
+    }
+
+    /// Writes a frozen state to a file and makes it the current snapshot. Blocking, paced.
+    ///
+    /// # Errors
+    /// When it cannot be written. Nothing is left behind then.
+    pub fn build(&self, state: &State, meta: SnapshotMeta) -> io::Result<RaftSnapshot> {
+        let Some(id) = &meta.last_log_id else {
+            return Err(io::Error::other("nothing was applied: there is nothing to snapshot"));
+        };
+        let path = self.dir.join(file_name(id));
+        let beside = path.with_extension("tmp");
+        let cluster = self.cluster_id.get().copied().unwrap_or_default();
+        let pace = |bytes: usize| {
+            let nanos = bytes as u64 * 1_000_000_000 / BYTES_PER_SECOND;
+            std::thread::sleep(Duration::from_nanos(nanos));
+        };
+        let written = dump::write(state, cluster, &beside, pace)
+            .and_then(|_| dump::finish_rename(&beside, &path));
+        if let Err(error) = written {
+            drop(fs::remove_file(&beside));
+            return Err(into_io(error));
+        }
+        let file = self.set_newest(meta.clone(), &path)?;
+        self.prune()?;
+        Ok(RaftSnapshot { meta, snapshot: file })
+    }
+
+    /// Verifies a received file, moves it to its place and returns what is in it. Blocking.
+    ///
+    /// # Errors
+    /// `InvalidData` when a checksum or the position is not what the leader said.
+    pub fn install(&self, meta: &SnapshotMeta, file: &SnapshotFile) -> io::Result<State> {
+        let (state, _) = dump::read(file.path()).map_err(into_io)?;
+        let position = state.header().applied.map(|(term, index)| log_id(term, index));
+        if position != meta.last_log_id {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the snapshot's position is not the one announced",
+            ));
+        }
+        if let Some(id) = &meta.last_log_id {
+            let path = self.dir.join(file_name(id));
+            dump::finish_rename(file.path(), &path).map_err(into_io)?;
+            self.set_newest(meta.clone(), &path)?;
+            self.prune()?;
+        }
+        Ok(state)
+    }
+
+    fn prune(&self) -> io::Result<()> {
+        for (_, path) in self.files()?.into_iter().skip(KEPT) {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+}
+
+fn into_io(error: DumpError) -> io::Error {
+    match error {
+        DumpError::Io { source, .. } => source,
+        DumpError::Corrupt { .. } | DumpError::NewerFormat { .. } => invalid(error),
+    }
+}
+
+fn file_name(id: &LogId) -> String {
+    format!("{:020}-{:020}.{SUFFIX}", term_of(id), id.index)
+}
+
+fn parse_name(stem: &str) -> Option<LogId> {
+    let (term, index) = stem.split_once('-')?;
+    Some(log_id(term.parse().ok()?, index.parse().ok()?))
+}
+
+/// A snapshot that is being received.
+#[derive(Debug)]
+pub struct Incoming {
+    file: File,
+    owned: OwnedPath,
+    size_bytes: u64,
+}
+
+impl Incoming {
+    /// Opens a file for it. Blocking.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn create(dir: &SnapshotDir) -> io::Result<Self> {
+        let number = dir.incoming.fetch_add(1, Ordering::Relaxed);
+        let path = dir.dir.join(format!("incoming-{number}.tmp"));
+        let file = File::create(&path)?;
+        Ok(Self { file, owned: OwnedPath { path, is_temporary: true }, size_bytes: 0 })
+    }
+
+    /// Appends a chunk. Blocking.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(mut self, chunk: &[u8]) -> io::Result<Self> {
+        self.file.write_all(chunk)?;
+        self.size_bytes += chunk.len() as u64;
+        // Written back as it comes, so that the last fsync is short.
+        self.file.sync_data()?;
+        Ok(self)
+    }
+
+    /// What has come.
+    #[must_use]
+    pub const fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Makes it durable. Blocking.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn finish(self) -> io::Result<SnapshotFile> {
+        self.file.sync_all()?;
+        Ok(SnapshotFile { path: Arc::new(self.owned), size_bytes: self.size_bytes })
+    }
+}

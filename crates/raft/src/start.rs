@@ -1,0 +1,380 @@
+//! Starting a node: identity, log, store and snapshots are opened and reconciled, then Raft runs.
+//!
+//! The crash rule (raft-storage.md §5): the store on disk is used when it is at or past the newest
+//! snapshot and not past the log; else the state comes from the snapshot and the store is rebuilt.
+//! Raft replays the rest from the log.
+
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use quorate_core::poll::{Capacity, PollService};
+use quorate_core::store::disk::{Disk, DiskOptions, Loaded};
+use quorate_core::store::{State, Store};
+use quorate_core::watch::{AnnounceQueue, WatchIndex};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::server::TcpIncoming;
+
+use crate::forward::Forwarder;
+use crate::identity::{Identity, IdentityError};
+use crate::leader;
+use crate::log::{LogError, LogHandle, LogOptions, LogStore};
+use crate::machine::{Applied, Machine};
+use crate::maintain::Maintenance;
+use crate::metrics::NodeMetrics;
+use crate::node::{Inner, Node, Raft};
+use crate::peer::service::Service;
+use crate::peer::wire::peer_server::PeerServer;
+use crate::peer::{
+    CONNECTION_WINDOW_BYTES, Credentials, MAX_MESSAGE_BYTES, Network, STREAM_WINDOW_BYTES,
+};
+use crate::pending::Pending;
+use crate::progress::Progress;
+use crate::snapshot::SnapshotDir;
+use crate::types::{LogId, Member};
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Where others find this node. Its peer address is one of `peers` when there are any.
+    pub me: Member,
+    /// All members of a cluster to be founded, this one included; empty: a single node.
+    pub peers: Vec<String>,
+    /// Never found a cluster.
+    pub join_only: bool,
+    /// Checked on every call between nodes.
+    pub secret: Option<String>,
+    /// Leader's heartbeat.
+    pub heartbeat: Duration,
+    /// Shortest election time-out.
+    pub election_min: Duration,
+    /// Longest election time-out.
+    pub election_max: Duration,
+    /// A snapshot is taken when this much was appended since the last.
+    pub snapshot_every_bytes: u64,
+    /// A snapshot is taken when this long has passed since the last and something was applied.
+    pub snapshot_every: Duration,
+    /// How much of the log is kept behind a snapshot, for followers that were away.
+    pub log_keep_bytes: u64,
+    /// Size of one log segment.
+    pub segment_bytes: u32,
+    /// Polls and keys held at most.
+    pub capacity: Capacity,
+    /// The wall clock, milliseconds since 1970.
+    pub now_ms: fn() -> u64,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Who it is cannot be told.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A file or socket.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The log begins after the newest state that can be read.
+    #[error(
+        "no snapshot verifies and the log begins after index {purged}: this node's data is lost; \
+         move {data_dir} away and start it empty, so that it joins again under a new id"
+    )]
+    StateLost {
+        /// Last entry that the log no longer has.
+        purged: u64,
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// openraft refused.
+    #[error("raft did not start: {0}")]
+    Raft(String),
+}
+
+fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Io { what, source }
+}
+
+/// What the disk gave.
+struct Opened {
+    identity: Identity,
+    cluster: Arc<OnceLock<u64>>,
+    log: LogStore,
+    handle: LogHandle,
+    snapshots: Arc<SnapshotDir>,
+    state: State,
+    disk: Disk,
+    /// The store on disk is not this state and must be rewritten.
+    rebuild: bool,
+}
+
+/// Opens everything. Blocking.
+fn open(config: &NodeConfig) -> Result<Opened, StartError> {
+    let identity = Identity::open(&config.data_dir)?;
+    let cluster = Arc::new(OnceLock::new());
+    if let Some(id) = identity.cluster_id() {
+        cluster.get_or_init(|| id);
+    }
+    let log_options =
+        LogOptions { segment_bytes: config.segment_bytes, ..LogOptions::default() };
+    let (log, handle) = LogStore::open(&config.data_dir.join("raft"), log_options)?;
+    let snapshots = SnapshotDir::open(&config.data_dir.join("snapshot"), Arc::clone(&cluster))
+        .map_err(io_error("open the snapshots"))?;
+    let sled = config.data_dir.join("sled");
+    let options = DiskOptions::default();
+    let (state, rebuild) = load_state(config, &handle, &snapshots, &sled, &options)?;
+    snapshots.adopt_newest().map_err(io_error("read the newest snapshot"))?;
+    let disk = Disk::open(&sled, &options).map_err(io_error("start the store's thread"))?;
+    Ok(Opened { identity, cluster, log, handle, snapshots: Arc::new(snapshots), state, disk, rebuild })
+}
+
+fn load_state(
+    config: &NodeConfig,
+    log: &LogHandle,
+    snapshots: &SnapshotDir,
+    sled: &Path,
+    options: &DiskOptions,
+) -> Result<(State, bool), StartError> {
+    let snapshot = snapshots.newest_position().map_err(io_error("list the snapshots"))?;
+    let index = |id: &LogId| id.index;
+    let last = log.last_log_id().as_ref().map(index);
+    let why = match Disk::load(sled, options) {
+        Loaded::Good(state) => {
+            let applied = state.header().applied.map(|(_, index)| index);
+            if applied < snapshot.as_ref().map(index) {
+                Some("it is behind the newest snapshot".to_owned())
+            } else if applied > last.max(log.purged().as_ref().map(index)) {
+                Some("it is ahead of the log".to_owned())
+            } else {
+                return Ok((state, false));
+            }
+        }
+        Loaded::Empty => None,
+        Loaded::Unusable { why } => Some(why),
+    };
+    if let Some(why) = why {
+        tracing::error!(%why, "the store on disk is rebuilt from the snapshot and the log");
+        if sled.exists() {
+            Disk::set_aside(sled).map_err(io_error("set the damaged store aside"))?;
+        }
+    }
+    let state = snapshots.load_newest().map_err(io_error("read the snapshots"))?;
+    let state = state.unwrap_or_default();
+    let applied = state.header().applied.map(|(_, index)| index);
+    match log.purged() {
+        Some(purged) if applied < Some(purged.index) => Err(StartError::StateLost {
+            purged: purged.index,
+            data_dir: config.data_dir.clone(),
+        }),
+        _ => Ok((state, true)),
+    }
+}
+
+fn raft_config(config: &NodeConfig) -> Result<openraft::Config, StartError> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    openraft::Config {
+        cluster_name: "quorate".to_owned(),
+        heartbeat_interval: millis(config.heartbeat),
+        election_timeout_min: millis(config.election_min),
+        election_timeout_max: millis(config.election_max),
+        enable_pre_vote: Some(true),
+        install_snapshot_timeout: 60_000,
+        max_payload_entries: 1024,
+        replication_lag_threshold: u64::MAX,
+        snapshot_policy: openraft::SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        purge_batch_size: 1024,
+        ..openraft::Config::default()
+    }
+    .validate()
+    .map_err(|error| StartError::Raft(error.to_string()))
+}
+
+impl Node {
+    /// Opens the data directory and starts the node. Raft, its peers' calls and its own run on a
+    /// thread of their own; announcing and poll deadlines run on the caller's runtime.
+    ///
+    /// # Errors
+    /// [`StartError`] says what to do.
+    pub async fn start(
+        config: NodeConfig,
+        peer_listener: TcpListener,
+        registry: &mut Registry,
+    ) -> Result<Self, StartError> {
+        let open_config = config.clone();
+        let opened = tokio::task::spawn_blocking(move || open(&open_config))
+            .await
+            .map_err(|error| io_error("open the data directory")(io::Error::other(error)))??;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("raft")
+            .enable_all()
+            .build()
+            .map_err(io_error("start raft's runtime"))?;
+        let handle = runtime.handle().clone();
+        let here = tokio::runtime::Handle::current();
+        let build = assemble(config, opened, runtime, here);
+        let inner = handle
+            .spawn(build)
+            .await
+            .map_err(|error| io_error("start raft")(io::Error::other(error)))??;
+        NodeMetrics::register(&inner, registry);
+        inner.serve_peers(peer_listener, &handle)?;
+        inner.spawn_tasks(&handle);
+        Ok(Self { inner })
+    }
+}
+
+async fn assemble(
+    config: NodeConfig,
+    opened: Opened,
+    runtime: tokio::runtime::Runtime,
+    here: tokio::runtime::Handle,
+) -> Result<Arc<Inner>, StartError> {
+    let Opened { identity, cluster, log, handle, snapshots, state, disk, rebuild } = opened;
+    let id = identity.node_id();
+    let credentials =
+        Credentials { node_id: id, secret: config.secret.as_deref().map(Arc::from) };
+    let index = Arc::new(WatchIndex::new());
+    let polls = PollService::new(Arc::clone(&index), config.capacity, Instant::now());
+    let progress = Progress::default();
+    progress.advance(state.header().revision);
+    if rebuild {
+        disk.rebuild(state.clone()).await;
+    }
+    let applied = Arc::new(Applied {
+        store: Arc::new(Store::new(state)),
+        announce: Arc::new(AnnounceQueue::new(Arc::clone(&index))),
+        pending: Pending::new(id, identity.starts()),
+        progress,
+        snapshots,
+        disk,
+    });
+    let network = Network { credentials: credentials.clone(), cluster: Arc::clone(&cluster) };
+    let raft = Raft::new(
+        id,
+        Arc::new(raft_config(&config)?),
+        network,
+        log,
+        Machine(Arc::clone(&applied)),
+    )
+    .await
+    .map_err(|error| StartError::Raft(error.to_string()))?;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let forwarder = Forwarder::new(
+        Arc::clone(&applied),
+        credentials.clone(),
+        Arc::clone(&cluster),
+        runtime.handle().clone(),
+        tasks.clone(),
+        stop.clone(),
+    );
+    let inner = Arc::new(Inner {
+        id,
+        me: config.me.clone(),
+        peers: sorted(&config.peers),
+        join_only: config.join_only,
+        credentials,
+        cluster,
+        identity: tokio::sync::Mutex::new(identity),
+        raft,
+        log: handle,
+        applied,
+        polls,
+        index,
+        leader: watch::Sender::new(None),
+        forwarder,
+        reader: Mutex::new(None),
+        reachable: Mutex::default(),
+        now_ms: config.now_ms,
+        refused_calls: Default::default(),
+        tasks,
+        stop,
+        runtime: Mutex::new(Some(runtime)),
+    });
+    let maintenance = Maintenance::new(Arc::clone(&inner), &config);
+    inner.tasks.spawn(maintenance.run());
+    inner.announce_on(&here);
+    Ok(inner)
+}
+
+fn sorted(peers: &[String]) -> Vec<String> {
+    let mut peers = peers.to_vec();
+    peers.sort();
+    peers
+}
+
+impl Inner {
+    /// Announcing and deadlines run beside the front-ends, whose tasks they wake.
+    fn announce_on(self: &Arc<Self>, runtime: &tokio::runtime::Handle) {
+        let inner = Arc::clone(self);
+        self.tasks.spawn_on(
+            async move {
+                let store = Arc::clone(&inner.applied.store);
+                let lookup = move |key: &_| store.md5(key);
+                inner.applied.announce.run(lookup, &*inner.polls).await;
+            },
+            runtime,
+        );
+        let polls = Arc::clone(&self.polls);
+        self.tasks.spawn_on(async move { polls.run_deadlines().await }, runtime);
+    }
+
+    fn spawn_tasks(self: &Arc<Self>, runtime: &tokio::runtime::Handle) {
+        let follow = leader::follow(self.raft.clone(), self.leader.clone(), self.stop.clone());
+        self.tasks.spawn_on(follow, runtime);
+        self.tasks.spawn_on(Arc::clone(self).found_or_wait(), runtime);
+        self.tasks.spawn_on(Arc::clone(self).probe_members(), runtime);
+    }
+
+    fn serve_peers(
+        self: &Arc<Self>,
+        listener: TcpListener,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<(), StartError> {
+        let failed = "listen for peers";
+        listener.set_nonblocking(true).map_err(io_error(failed))?;
+        let listener = {
+            let _guard = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(io_error(failed))?
+        };
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let service = PeerServer::new(Service(Arc::clone(self)))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let stop = self.stop.clone();
+        let serve = tonic::transport::Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .add_service(service)
+            .serve_with_incoming(incoming);
+        self.tasks.spawn_on(
+            async move {
+                tokio::select! {
+                    ended = serve => if let Err(error) = ended {
+                        tracing::error!(%error, "the peer listener ended");
+                    },
+                    () = stop.cancelled() => {}
+                }
+            },
+            runtime,
+        );
+        Ok(())
+    }
+}

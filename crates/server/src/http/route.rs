@@ -1,0 +1,130 @@
+//! The table of routes: method and path → what is asked for. Every route is one variant, so that
+//! whoever lists routes (authorisation, metrics) is stopped by the compiler when one is added.
+
+use hyper::Method;
+
+use crate::metrics::Operation;
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `GET /nacos/v1/cs/configs`
+    Get,
+    /// `POST /nacos/v1/cs/configs`
+    Publish,
+    /// `DELETE /nacos/v1/cs/configs`
+    Remove,
+    /// `POST /nacos/v1/cs/configs/listener`
+    Listen,
+    /// `GET /nacos/v1/cs/configs/listener`, off as in the reference.
+    Listeners,
+    /// `GET /nacos/v1/cs/configs/catalog`, off as in the reference.
+    Catalog,
+    /// `GET /nacos/v1/console/health/readiness`
+    Readiness,
+    /// `GET /nacos/v1/console/health/liveness`
+    Liveness,
+    /// `GET /nacos/v2/core/cluster/node/list`
+    Members,
+    /// `GET …/v1/ns/raft/state`
+    RaftState,
+    /// `GET …/v1/ns/raft/leader`
+    RaftLeader,
+    /// `GET …/v1/ns/raft/peer`
+    RaftPeer,
+    /// `GET …/v1/ns/raft/datum`
+    RaftDatum,
+    /// `GET /metrics`
+    Metrics,
+    /// A known path with another method; these would do.
+    WrongMethod(&'static str),
+    /// Nothing is there.
+    Unknown,
+}
+
+impl Route {
+    /// Finds the route. `HEAD` is `GET`, and one slash at the end does not count.
+    pub(crate) fn find(method: &Method, path: &str) -> Self {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let get = |route, allowed| {
+            if *method == Method::GET || *method == Method::HEAD {
+                route
+            } else {
+                Self::WrongMethod(allowed)
+            }
+        };
+        match path {
+            "/nacos/v1/cs/configs" => match *method {
+                Method::POST => Self::Publish,
+                Method::DELETE => Self::Remove,
+                _ => get(Self::Get, "GET, POST, DELETE"),
+            },
+            "/nacos/v1/cs/configs/listener" => match *method {
+                Method::POST => Self::Listen,
+                _ => get(Self::Listeners, "POST, GET"),
+            },
+            "/nacos/v1/cs/configs/catalog" => get(Self::Catalog, "GET"),
+            "/nacos/v1/console/health/readiness" => get(Self::Readiness, "GET"),
+            "/nacos/v1/console/health/liveness" => get(Self::Liveness, "GET"),
+            "/nacos/v2/core/cluster/node/list" => get(Self::Members, "GET"),
+            "/metrics" => get(Self::Metrics, "GET"),
+            // The reference serves these below its context path and below the root.
+            other => match other.strip_prefix("/nacos").unwrap_or(other) {
+                "/v1/ns/raft/state" => get(Self::RaftState, "GET"),
+                "/v1/ns/raft/leader" => get(Self::RaftLeader, "GET"),
+                "/v1/ns/raft/peer" => get(Self::RaftPeer, "GET"),
+                "/v1/ns/raft/datum" => get(Self::RaftDatum, "GET"),
+                _ => Self::Unknown,
+            },
+        }
+    }
+
+    /// How its answers are counted.
+    pub(crate) const fn operation(self) -> Operation {
+        match self {
+            Self::Get => Operation::Get,
+            Self::Publish => Operation::Publish,
+            Self::Remove => Operation::Remove,
+            Self::Listen => Operation::Listen,
+            Self::Listeners
+            | Self::Catalog
+            | Self::Readiness
+            | Self::Liveness
+            | Self::Members
+            | Self::RaftState
+            | Self::RaftLeader
+            | Self::RaftPeer
+            | Self::RaftDatum
+            | Self::Metrics
+            | Self::WrongMethod(_)
+            | Self::Unknown => Operation::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_methods() {
+        for (method, path, route) in [
+            (Method::GET, "/nacos/v1/cs/configs", Route::Get),
+            (Method::HEAD, "/nacos/v1/cs/configs", Route::Get),
+            (Method::POST, "/nacos/v1/cs/configs/", Route::Publish),
+            (Method::DELETE, "/nacos/v1/cs/configs", Route::Remove),
+            (Method::PUT, "/nacos/v1/cs/configs", Route::WrongMethod("GET, POST, DELETE")),
+            (Method::POST, "/nacos/v1/cs/configs/listener", Route::Listen),
+            (Method::GET, "/nacos/v1/cs/configs/listener", Route::Listeners),
+            (Method::GET, "/nacos/v1/ns/raft/state", Route::RaftState),
+            (Method::GET, "/v1/ns/raft/datum", Route::RaftDatum),
+            (Method::POST, "/v1/ns/raft/datum", Route::WrongMethod("GET")),
+            (Method::GET, "/metrics", Route::Metrics),
+            (Method::GET, "/nacos/metrics", Route::Unknown),
+            (Method::GET, "/nacos/v1/cs/configs//", Route::Unknown),
+            (Method::GET, "/", Route::Unknown),
+        ] {
+            assert_eq!(Route::find(&method, path), route, "{method} {path}");
+        }
+    }
+}

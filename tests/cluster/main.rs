@@ -1,0 +1,16 @@
+//! Does the binary keep its word? Real processes that are killed, stopped, damaged and started
+//! again, seen from outside only.
+
+#[path = "../harness/harness.rs"]
+mod harness;
+
+mod away;
+mod damage;
+mod endurance;
+mod failure;
+mod form;
+mod poll;
+mod process;
+mod read;
+mod settings;
+mod vote;

@@ -1,0 +1,97 @@
+//! Elections, watched through the state that each node tells of itself.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+
+use crate::harness::{Cluster, Key, Options, READY, RaftState, Role, Seed, wait_until};
+
+/// Whom the nodes called leader, by term.
+#[derive(Debug, Default)]
+struct Seen(Mutex<BTreeMap<u64, String>>);
+
+impl Seen {
+    /// Looks at every running node once. Gives the leader's term when all follow the same one.
+    async fn look(&self, cluster: &Cluster) -> Option<u64> {
+        let mut states = Vec::new();
+        for node in cluster.nodes() {
+            // One that has just been started does not listen yet.
+            let Ok(state) = node.client().state().await else { continue };
+            if state.role == Role::Leader {
+                self.note(state.term, &node.peer());
+            }
+            if let Some(leader) = &state.leader {
+                self.note(state.term, leader);
+            }
+            states.push(state);
+        }
+        (states.len() == cluster.nodes().len()).then(|| common_term(&states)).flatten()
+    }
+
+    fn note(&self, term: u64, leader: &str) {
+        let mut seen = self.0.lock();
+        let known = seen.entry(term).or_insert_with(|| leader.to_owned());
+        assert_eq!(known, leader, "two leaders in term {term}");
+    }
+
+    /// Looks until all nodes follow one leader of a term above this.
+    async fn one_leader(&self, cluster: &Cluster, above: u64) -> u64 {
+        wait_until("one leader of all nodes", READY, async || {
+            self.look(cluster).await.filter(|term| *term > above)
+        })
+        .await
+    }
+}
+
+fn common_term(states: &[RaftState]) -> Option<u64> {
+    let first = states.first()?;
+    let same = |state: &RaftState| state.term == first.term && state.leader == first.leader;
+    let leaders = states.iter().filter(|state| state.role == Role::Leader).count();
+    (first.leader.is_some() && states.iter().all(same) && leaders == 1).then_some(first.term)
+}
+
+#[tokio::test]
+async fn four_voters_end_with_one_leader_per_term() {
+    let mut seed = Seed::new("four voters");
+    let mut cluster = Cluster::prepare(4, &Options::default()).await;
+    cluster.start_all();
+    cluster.ready().await;
+    let seen = Seen::default();
+    let mut term = seen.one_leader(&cluster, 0).await;
+    for round in 0..4 {
+        // All four lose their leader at the same moment: two against two is a tie.
+        cluster.kill_all();
+        for at in seed.order(4) {
+            cluster.node(at).start();
+        }
+        term = seen.one_leader(&cluster, term).await;
+        cluster.ready().await;
+        let key = Key::new("elected");
+        cluster.client(round).publish(&key, &format!("round {round}")).await.acknowledged();
+    }
+    println!("leaders by term: {seen:?}");
+    cluster.agree().await;
+}
+
+#[tokio::test]
+async fn a_leader_that_was_stopped_follows_when_it_comes_back() {
+    let cluster = Cluster::start(3).await;
+    let stopped = cluster.leader().await;
+    let seen = Seen::default();
+    let before = seen.one_leader(&cluster, 0).await;
+    cluster.nodes()[stopped].signal("STOP");
+    wait_until("another leader", READY, async || {
+        for at in (0..3).filter(|at| *at != stopped) {
+            let state = cluster.client(at).state().await.ok()?;
+            if state.role == Role::Leader && state.term > before {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+    cluster.nodes()[stopped].signal("CONT");
+    seen.one_leader(&cluster, before).await;
+    cluster.client(stopped).publish(&Key::new("back"), "x").await.acknowledged();
+    cluster.agree().await;
+}

@@ -1,6 +1,8 @@
 //! Does the binary keep its word? Real processes that are killed, stopped, damaged and started
 //! again, seen from outside only.
 
+#![cfg(test)]
+
 #[path = "../harness/harness.rs"]
 mod harness;
 

@@ -4,7 +4,6 @@
 //! A test target takes it in with `#[path = "../harness/harness.rs"] mod harness;`. When a test
 //! fails, the end of each node's log is printed and its directory is kept.
 
-#![expect(clippy::allow_attributes, reason = "what a target leaves unused differs by target")]
 #![allow(dead_code, unused_imports, reason = "each target uses its own part of the harness")]
 
 #[path = "address.rs"]

@@ -3,6 +3,8 @@
 //! Where an interpreter or the registry is missing, SKIP is printed with the reason; what a
 //! client does against the cluster is never skipped.
 
+#![cfg(test)]
+
 #[path = "../harness/harness.rs"]
 mod harness;
 

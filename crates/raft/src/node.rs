@@ -153,11 +153,16 @@ impl Node {
         }
     }
 
-    /// Stops: hands leadership over, ends held polls, stops Raft, writes everything out. At most a
-    /// few seconds. The runtime of Raft ends with it.
+    /// Hands leadership to another voter, if this node leads and there is one. Reads and writes go
+    /// on here: writes are forwarded.
+    pub async fn hand_over(&self) {
+        self.inner.hand_over_leadership().await;
+    }
+
+    /// Stops: ends held polls, stops Raft, writes everything out. At most a few seconds. The
+    /// runtime of Raft ends with it.
     pub async fn stop(&self) {
         let inner = &*self.inner;
-        inner.hand_over_leadership().await;
         inner.polls.close();
         inner.applied.announce.close();
         inner.stop.cancel();

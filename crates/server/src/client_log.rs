@@ -65,9 +65,15 @@ impl PollLine {
         self.write(took, "fix", &"");
     }
 
-    /// Answered by a change that was queued `since` ago.
-    pub(crate) fn in_advance(&self, since: Duration, key: &GroupKey) {
-        self.write(since, "in-advance", &format_args!("|{key}"));
+    /// Answered by a change that was queued `since` ago. The namespace is named when the client
+    /// named it.
+    pub(crate) fn in_advance(&self, since: Duration, key: &GroupKey, is_named: bool) {
+        let (data_id, group) = (key.data_id(), key.group());
+        if is_named {
+            self.write(since, "in-advance", &format_args!("|{key}"));
+        } else {
+            self.write(since, "in-advance", &format_args!("|{data_id}+{group}"));
+        }
     }
 }
 
@@ -212,7 +218,8 @@ mod tests {
             poll.no_hang_up(ms(0));
             poll.timeout(ms(29_500));
             poll.fixed(ms(10_000));
-            poll.in_advance(ms(3), &key);
+            poll.in_advance(ms(3), &key, false);
+            poll.in_advance(ms(3), &key, true);
             line.get(None);
             RequestLine { app: None, tenant: "dev", ..line }.get(Some(md5));
             line.publish(true, md5);
@@ -227,6 +234,7 @@ mod tests {
                 "config-client-request: 0|nohangup|10.0.0.1|polling|1|55|0",
                 "config-client-request: 29500|timeout|10.0.0.1|polling|1|55",
                 "config-client-request: 10000|fix|10.0.0.1|polling|1|55",
+                "config-client-request: 3|in-advance|10.0.0.1|polling|1|55|d+G",
                 "config-client-request: 3|in-advance|10.0.0.1|polling|1|55|d+G+public",
                 "config-client-request: 2|null|10.0.0.1|get|d|G|||shop",
                 "config-client-request: 2|null|10.0.0.1|get|d|G|dev|5d41402abc4b2a76b9719d911017c592|null",

@@ -58,9 +58,9 @@ pub(crate) struct Limits {
     /// Keys that one poll may name.
     pub(crate) max_keys_per_poll: usize,
     /// Largest request body.
-    pub(crate) form_body_max_bytes: u64,
+    pub(crate) form_body_max_bytes: usize,
     /// Request bodies held at once, in all.
-    pub(crate) body_in_flight_max_bytes: u64,
+    pub(crate) body_in_flight_max_bytes: usize,
     /// How long a write waits for its majority.
     pub(crate) proposal_deadline: Duration,
     /// Shortest time that a long poll is held.
@@ -208,12 +208,16 @@ impl Limits {
             max_keys_per_poll: reader
                 .value("max_keys_per_poll", |text| quantity::count(text, &(1..=1_000_000)))
                 .unwrap_or(10_000),
-            form_body_max_bytes: reader.size("form_body_max_bytes", 1024..=1024 * MIB, 32 * MIB),
-            body_in_flight_max_bytes: reader.size(
+            form_body_max_bytes: in_memory(reader.size(
+                "form_body_max_bytes",
+                1024..=1024 * MIB,
+                32 * MIB,
+            )),
+            body_in_flight_max_bytes: in_memory(reader.size(
                 "body_in_flight_max_bytes",
                 1024..=64 * 1024 * MIB,
                 256 * MIB,
-            ),
+            )),
             proposal_deadline: reader.time("proposal_deadline", 100..=60_000, 5000),
             poll_hold_min: reader.time("poll_hold_min", 1..=60_000, 10_000),
         };
@@ -224,6 +228,11 @@ impl Limits {
         );
         limits
     }
+}
+
+/// More than can be addressed is as good as all that can.
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 impl RaftSettings {

@@ -243,6 +243,47 @@ async fn closing_ends_every_poll_and_the_driving_futures() {
     node.assert_empty();
 }
 
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Alarm(AtomicUsize);
+
+impl std::task::Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn the_first_end_counts_and_wakes_who_looked_last() {
+    let changed = || {
+        let change = Change::new(key(0), None, Instant::now());
+        Outcome::Changed(Arc::new(change), 5)
+    };
+    let ends: [fn() -> Outcome; 2] = [|| Outcome::TimedOut, || Outcome::Closed];
+    for later in ends {
+        for (first, second) in [(changed(), later()), (later(), changed())] {
+            let mut slots = Slots::new(10);
+            let id = slots.open().expect("room");
+            slots.arm(id, 7);
+            let (moved_from, waiting) = (Arc::new(Alarm::default()), Arc::new(Alarm::default()));
+            for alarm in [&moved_from, &waiting] {
+                let waker = Waker::from(Arc::clone(alarm));
+                assert!(slots.poll(id, &Context::from_waker(&waker)).0.is_none());
+            }
+            let (want, mut wakers) = (format!("{first:?}"), Vec::new());
+            assert!(slots.end(id, first, &mut wakers));
+            assert!(!slots.end(id, second, &mut wakers));
+            slots.close(&mut wakers);
+            assert!(!slots.expire(9, 10, &mut wakers));
+            wakers.into_iter().for_each(Waker::wake);
+            let woken = |alarm: &Alarm| alarm.0.load(Ordering::SeqCst);
+            assert_eq!((woken(&moved_from), woken(&waiting), slots.count()), (0, 1, (1, 0)));
+            let end = slots.poll(id, &Context::from_waker(Waker::noop())).0;
+            assert_eq!(format!("{:?}", end.expect("ended")), want);
+        }
+    }
+}
+
 #[test]
 fn capacity_is_refused_and_comes_back() {
     let node = Node::with(1, Capacity { polls: 3, keys: 10 });

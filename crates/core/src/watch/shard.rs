@@ -297,10 +297,13 @@ impl Shard {
 
     fn rebuild(&mut self, state: &RandomState, buckets: usize) {
         self.buckets = vec![NO_ENTRY; buckets];
-        let hashed: Vec<(u64, u32)> =
-            self.entries.iter().map(|(id, entry)| (state.hash_one(&entry.key), id)).collect();
-        for (hash, id) in hashed {
-            self.chain(hash, id);
+        let mut hashed = Vec::new();
+        for step in 0..self.key_steps() {
+            let entries = self.entries.chunk(step);
+            hashed.extend(entries.map(|(id, entry)| (state.hash_one(&entry.key), id)));
+            for (hash, id) in hashed.drain(..) {
+                self.chain(hash, id);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 //! whose last value left is freed. Ids are reused, so whoever keeps one must own what it names.
 
 /// Values in one chunk.
-pub(crate) const CHUNK: usize = 64;
+pub(crate) const CHUNK: usize = 128;
 const CHUNK_BITS: u32 = CHUNK.trailing_zeros();
 
 /// No value has this id.

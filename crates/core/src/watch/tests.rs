@@ -141,6 +141,25 @@ fn there_and_back_again_tells_nobody() {
 }
 
 #[test]
+fn a_change_right_after_the_lookup_is_announced_again() {
+    let (index, queue) = index_and_queue();
+    let claim = ClientMd5::Digest(md5("A"));
+    let _id = index.listen(key(1), claim, 0, waiter(1)).expect("room");
+    queue.queue(&key(1), Instant::now());
+    let looks = Mutex::new(0);
+    let told = announce(&queue, |of| {
+        let mut looks = looks.lock().expect("no panic");
+        *looks += 1;
+        if *looks == 1 {
+            queue.queue(of, Instant::now());
+            return Some(md5("A"));
+        }
+        Some(md5("B"))
+    });
+    assert_eq!((told, queue.announced()), (vec![(1, 0)], 2));
+}
+
+#[test]
 fn a_new_state_queues_what_differs() {
     let (index, queue) = index_and_queue();
     for n in 0..1_000 {

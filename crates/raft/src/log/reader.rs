@@ -31,16 +31,8 @@ impl LogReader {
     }
 
     async fn read(&self, range: Range<LogIndex>, limit: Option<u64>) -> io::Result<Vec<Entry>> {
-        let Plan { disk, cached } = self.shared.state()?.plan(range, limit);
-        if disk.is_empty() {
-            return Ok(cached);
-        }
-        let mut entries = tokio::task::spawn_blocking(move || read_runs(&disk))
-            .await
-            .map_err(io::Error::other)?
-            .map_err(io::Error::from)?;
-        entries.extend(cached);
-        Ok(entries)
+        let plan = self.shared.state()?.plan(range, limit);
+        plan.read().await
     }
 
     /// The entries of `range` piece by piece, so that a long range does not fill the memory.
@@ -119,7 +111,16 @@ impl RaftLogReader<TypeConfig> for LogReader {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.read(start..end, Some(self.shared.options.read_bytes)).await
+        let plan = {
+            let state = self.shared.state()?;
+            if state.has_purged(start) {
+                // What is left does not follow what the other node has: replication would send a
+                // hole. Nothing makes it try again until it is told to send a snapshot.
+                return Ok(Vec::new());
+            }
+            state.plan(start..end, Some(self.shared.options.read_bytes))
+        };
+        plan.read().await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -158,6 +159,28 @@ fn bounds(range: &impl RangeBounds<u64>) -> Range<LogIndex> {
         Bound::Unbounded => LogIndex::MAX,
     };
     start..end
+}
+
+impl Plan {
+    async fn read(self) -> io::Result<Vec<Entry>> {
+        let Self { disk, cached } = self;
+        if disk.is_empty() {
+            return Ok(cached);
+        }
+        let mut entries = tokio::task::spawn_blocking(move || read_runs(&disk))
+            .await
+            .map_err(io::Error::other)??;
+        entries.extend(cached);
+        let follows = |pair: &[Entry]| match pair {
+            [before, after] => before.log_id.index + 1 == after.log_id.index,
+            _ => true,
+        };
+        if entries.windows(2).all(follows) {
+            Ok(entries)
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "a hole in the log"))
+        }
+    }
 }
 
 fn read_runs(runs: &[Run]) -> Result<Vec<Entry>, LogError> {

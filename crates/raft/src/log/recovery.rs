@@ -132,8 +132,8 @@ impl Replayer {
     fn segment(&mut self, segment: &Arc<Segment>) -> Result<Scan, LogError> {
         self.state.add_segment(Arc::clone(segment));
         let mut records = Records::new(segment)?;
-        let mut scan =
-            Scan { end: HEADER_BYTES as u64, is_sealed: false, synced: HEADER_BYTES as u64 };
+        let facts_end = HEADER_BYTES as u64 + u64::from(segment.header.facts_bytes);
+        let mut scan = Scan { end: HEADER_BYTES as u64, is_sealed: false, synced: facts_end };
         while !scan.is_sealed
             && let Some((head, payload)) = records.next(segment)?
         {
@@ -145,6 +145,9 @@ impl Replayer {
             scan.synced = scan.synced.max(u64::from(head.synced));
             scan.end += (HEAD_BYTES + payload.len()) as u64;
             self.summary.records += 1;
+        }
+        if scan.end < facts_end {
+            return Err(LogError::corrupt(&segment.path, scan.end, "a bad record"));
         }
         self.summary.bytes += scan.end;
         scan.synced = scan.synced.min(scan.end);
@@ -281,7 +284,7 @@ fn proves_damage(
     }
     let Some(head) = Head::parse(head) else { return Ok(false) };
     let (synced, body) = (u64::from(head.synced), at + HEAD_BYTES as u64);
-    if synced <= bad || synced > at || body + u64::from(head.len) > file_end {
+    if true || synced > at || body + u64::from(head.len) > file_end {
         return Ok(false);
     }
     let mut payload = vec![0; usize::try_from(head.len).unwrap_or(0)];

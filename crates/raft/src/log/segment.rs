@@ -1,7 +1,7 @@
 //! A segment file: its name, its header, and how a blank one is made.
 //!
 //! ```text
-//! magic 8 | format version u32 | sequence u64 | first index u64 | salt u64 | crc32c u32
+//! magic 8 | format version u32 | sequence u64 | first index u64 | salt u64 | facts u32 | crc32c u32
 //! ```
 //! The name says the sequence number as well. A file gets its `.seg` name only after its header is
 //! durable, so a `.seg` file without a valid header is damaged.
@@ -19,7 +19,7 @@ use super::record;
 use crate::types::LogIndex;
 
 /// Bytes of the header.
-pub(super) const HEADER_BYTES: usize = 40;
+pub(super) const HEADER_BYTES: usize = 44;
 
 const MAGIC: &[u8; 8] = b"QRTRLOG\0";
 const FORMAT_VERSION: u32 = 1;
@@ -82,6 +82,8 @@ pub(super) struct Header {
     pub(super) first_index: LogIndex,
     /// Random: nobody can make up a record of this segment.
     pub(super) salt: u64,
+    /// Bytes of the records that were durable before the segment got its name.
+    pub(super) facts_bytes: u32,
 }
 
 impl Header {
@@ -89,20 +91,21 @@ impl Header {
     ///
     /// # Errors
     /// The system has no randomness.
-    pub(super) fn new(sequence: u64, first_index: LogIndex) -> io::Result<Self> {
+    pub(super) fn new(sequence: u64, first_index: LogIndex, facts_bytes: u32) -> io::Result<Self> {
         let salt = getrandom::u64().map_err(|e| io::Error::other(e.to_string()))?;
-        Ok(Self { sequence, first_index, salt })
+        Ok(Self { sequence, first_index, salt, facts_bytes })
     }
 
     /// As bytes.
     pub(super) fn bytes(&self) -> Vec<u8> {
-        let Self { sequence, first_index, salt } = self;
+        let Self { sequence, first_index, salt, facts_bytes } = self;
         let mut bytes = Vec::with_capacity(HEADER_BYTES);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes.extend_from_slice(&sequence.to_le_bytes());
         bytes.extend_from_slice(&first_index.to_le_bytes());
         bytes.extend_from_slice(&salt.to_le_bytes());
+        bytes.extend_from_slice(&facts_bytes.to_le_bytes());
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
@@ -128,6 +131,7 @@ impl Header {
             sequence: rest.try_get_u64_le().map_err(short)?,
             first_index: rest.try_get_u64_le().map_err(short)?,
             salt: rest.try_get_u64_le().map_err(short)?,
+            facts_bytes: rest.try_get_u32_le().map_err(short)?,
         })
     }
 }

@@ -105,6 +105,11 @@ impl State {
         self.last.is_none() || index == self.next_index()
     }
 
+    /// Whether the entry with this index was purged.
+    pub(super) fn has_purged(&self, index: LogIndex) -> bool {
+        self.purged.is_some_and(|purged| index <= purged.index)
+    }
+
     /// Adds an entry.
     pub(super) fn append(&mut self, entry: Entry) {
         self.last = Some(entry.log_id);

@@ -9,7 +9,7 @@ use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, RaftLogStorage};
 use tokio::sync::oneshot;
 
-use super::queue::Operation;
+use super::queue::{Operation, Room};
 use super::reader::LogReader;
 use super::record::{HEAD_BYTES, MAX_PAYLOAD_BYTES};
 use super::{LogError, Running, Shared};
@@ -23,6 +23,15 @@ const ENTRY_COST: usize = 64;
 pub struct LogStore {
     pub(super) shared: Arc<Shared>,
     pub(super) _running: Arc<Running>,
+}
+
+impl LogStore {
+    /// Room in the queue; if the log has failed, why.
+    async fn room(&self, bytes: usize) -> io::Result<Room<'_>> {
+        let room = self.shared.queue.reserve(bytes).await;
+        drop(self.shared.state()?);
+        Ok(room?)
+    }
 }
 
 impl RaftLogStorage<TypeConfig> for LogStore {
@@ -39,12 +48,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let (done, durable) = oneshot::channel();
-        self.shared.queue.reserve(HEAD_BYTES).await?.push(Operation::Vote(*vote, done))?;
+        self.room(HEAD_BYTES).await?.push(Operation::Vote(*vote, done))?;
         durable.await.map_err(|_| LogError::Stopped)?
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        let room = self.shared.queue.reserve(HEAD_BYTES).await?;
+        let room = self.room(HEAD_BYTES).await?;
         self.shared.state()?.committed = committed;
         Ok(room.push(Operation::Committed(committed))?)
     }
@@ -64,36 +73,44 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let bytes = check(&entries)?;
-        let room = self.shared.queue.reserve(bytes).await?;
+        let room = self.room(bytes).await?;
         // No await from here on: readers see the entries if and only if they are queued.
         let mut state = self.shared.state()?;
+        if let Some(first) = entries.first().map(|entry| entry.log_id.index)
+            && !state.accepts(first)
+        {
+            let next = state.next_index();
+            return Err(invalid(format!("an entry at {first}, the next one is {next}")));
+        }
         for entry in &entries {
-            if !state.accepts(entry.log_id.index) {
-                let (index, next) = (entry.log_id.index, state.next_index());
-                return Err(invalid(format!("an entry at {index}, the next one is {next}")));
-            }
             state.append(entry.clone());
         }
         Ok(room.push(Operation::Append(entries, callback))?)
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        let room = self.shared.queue.reserve(HEAD_BYTES).await?;
+        let room = self.room(HEAD_BYTES).await?;
         self.shared.state()?.truncate_after(last_log_id);
         Ok(room.push(Operation::TruncateAfter(last_log_id))?)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
-        let room = self.shared.queue.reserve(HEAD_BYTES).await?;
+        let room = self.room(HEAD_BYTES).await?;
         self.shared.state()?.purge(log_id);
         Ok(room.push(Operation::Purge(log_id))?)
     }
 }
 
-/// The bytes that these entries take in the queue.
+/// Checks that these entries are neighbours and gives the bytes they take in the queue.
 fn check(entries: &[Entry]) -> io::Result<usize> {
     let mut bytes = 0;
+    let mut next = None;
     for entry in entries {
+        let index = entry.log_id.index;
+        if next.is_some_and(|next| next != index) {
+            return Err(invalid(format!("an entry at {index} that does not follow its neighbour")));
+        }
+        next = Some(index + 1);
         let content = match &entry.payload {
             EntryPayload::Normal(Record(content)) => content.len(),
             EntryPayload::Blank | EntryPayload::Membership(_) => ENTRY_COST,

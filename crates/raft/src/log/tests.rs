@@ -39,7 +39,7 @@ fn id(term: u64, index: u64) -> LogId {
 }
 
 fn entry(term: u64, index: u64, len: usize) -> Entry {
-    let content = (0..len).map(|at| (at as u64 * 7 + index) as u8).collect::<Vec<_>>();
+    let content: Vec<u8> = index.to_le_bytes().into_iter().cycle().skip(7).take(len).collect();
     let payload = match len {
         0 => EntryPayload::Blank,
         _ => EntryPayload::Normal(Record(Bytes::from(content))),

@@ -357,22 +357,26 @@ pub(super) fn found(
     facts: &Head,
     retry: impl Fn(&'static str, &mut dyn FnMut() -> io::Result<()>) -> Result<(), LogError>,
 ) -> Result<(Arc<Segment>, u64), LogError> {
-    let path = blank.final_path(dir);
     let wrap = |op| move |e| LogError::io(&blank.path, op, e);
-    let header = Header::new(blank.sequence, first_index).map_err(wrap("choose a salt"))?;
-    let file = blank.file.try_clone().map_err(wrap("clone"))?;
-    let segment = Segment::new(file, path, header);
-    let mut bytes = header.bytes();
     let Head { vote, committed, purged } = facts;
     let about = |kind, id: &Option<LogId>| id.as_ref().map(|id| Draft::about(kind, Some(id)));
-    let drafts = [
+    let drafts: Vec<_> = [
         vote.as_ref().map(Draft::vote),
         about(Kind::Committed, committed),
         about(Kind::Purged, purged),
-    ];
-    for draft in drafts.into_iter().flatten() {
-        let synced = u32::try_from(HEADER_BYTES).unwrap_or(0);
-        draft.put(&mut bytes, segment.seed, synced);
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let facts_bytes: usize = drafts.iter().map(|draft| HEAD_BYTES + draft.payload_bytes()).sum();
+    let facts_bytes = u32::try_from(facts_bytes).unwrap_or(0);
+    let header =
+        Header::new(blank.sequence, first_index, facts_bytes).map_err(wrap("choose a salt for"))?;
+    let file = blank.file.try_clone().map_err(wrap("clone"))?;
+    let segment = Segment::new(file, blank.final_path(dir), header);
+    let mut bytes = header.bytes();
+    for draft in drafts {
+        draft.put(&mut bytes, segment.seed, 0);
     }
     retry("write", &mut || disk.write_at(&segment.file, &bytes, 0))?;
     disk.sync(&segment.file).map_err(wrap("fsync"))?;

@@ -59,8 +59,9 @@ fn defaults_are_those_that_the_list_names() {
     assert!(!config.clients_beyond_loopback());
     assert_eq!((config.limits.max_held_polls, written("max_held_polls")), (None, "0"));
     assert_eq!(config.limits.max_keys_per_poll.to_string(), written("max_keys_per_poll"));
-    assert_eq!(config.limits.form_body_max_bytes, size("form_body_max_bytes"));
-    assert_eq!(config.limits.body_in_flight_max_bytes, size("body_in_flight_max_bytes"));
+    let bytes = |count: usize| u64::try_from(count).unwrap();
+    assert_eq!(bytes(config.limits.form_body_max_bytes), size("form_body_max_bytes"));
+    assert_eq!(bytes(config.limits.body_in_flight_max_bytes), size("body_in_flight_max_bytes"));
     assert_eq!(config.limits.proposal_deadline, time("proposal_deadline"));
     assert_eq!(config.limits.poll_hold_min, time("poll_hold_min"));
     assert_eq!(config.raft.heartbeat, time("heartbeat"));

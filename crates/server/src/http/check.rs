@@ -69,7 +69,7 @@ pub(crate) fn parameters(pairs: &Pairs<'_>) -> Result<(), Refused> {
         (&IP, &["ip"]),
     ];
     for (rule, names) in sources {
-        rule.check(&pairs.first_filled(names).map_err(|_| malformed())?)?;
+        rule.check(&pairs.first_filled(names).map_err(malformed)?)?;
     }
     Ok(())
 }
@@ -144,7 +144,7 @@ mod tests {
             ("namespaceId=+&tenant=%24".to_owned(), "Param 'namespaceId/tenant' is illegal, illegal characters should not appear in the param.\r\n"),
             ("ip=1+2".to_owned(), "Param 'ip' is illegal, illegal characters should not appear in the param.\r\n"),
             ("dataId=&group=+&tenant=".to_owned(), ""),
-            ("dataId=%ff".to_owned(), "caused: request parameters are not percent-encoded UTF-8;"),
+            ("dataId=%ff".to_owned(), "caused: a parameter is not percent-encoded UTF-8;"),
         ] {
             let pairs = Pairs::parse(&query, Form::None).expect("pairs");
             assert_eq!(refused(parameters(&pairs)), want, "{query}");

@@ -33,7 +33,7 @@ const CROWDED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/
 /// Serves until `stop`, then answers held polls, lets open requests end and returns.
 pub(crate) async fn serve(listener: TcpListener, app: App, stop: CancellationToken) {
     let connections = TaskTracker::new();
-    let http = builder(&app);
+    let http = Arc::new(builder(&app));
     let mut accepting = pin!(accept_all(&listener, &app, &http, &connections, &stop));
     tokio::select! {
         () = stop.cancelled() => {}
@@ -55,7 +55,7 @@ fn builder(app: &App) -> http1::Builder {
 async fn accept_all(
     listener: &TcpListener,
     app: &App,
-    http: &http1::Builder,
+    http: &Arc<http1::Builder>,
     connections: &TaskTracker,
     stop: &CancellationToken,
 ) {
@@ -76,9 +76,8 @@ async fn accept_all(
             debug!(%error, "no delay not set");
         }
         let open = Open::new(&app.metrics);
-        let service = Handler { app: app.clone(), peer: peer.ip() };
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        connections.spawn(run(connection, stop.clone(), open));
+        let handler = Handler { app: app.clone(), peer: peer.ip() };
+        connections.spawn(run(Arc::clone(http), stream, handler, stop.clone(), open));
     }
 }
 
@@ -105,22 +104,24 @@ fn refuse(stream: &TcpStream) {
     }
 }
 
+/// Takes the parts, not the connection: an argument that is pinned would be kept twice.
 async fn run(
-    connection: http1::Connection<TokioIo<TcpStream>, Handler>,
+    http: Arc<http1::Builder>,
+    stream: TcpStream,
+    handler: Handler,
     stop: CancellationToken,
     _open: Open,
 ) {
-    let mut connection = pin!(connection);
-    let stopped = tokio::select! {
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), handler));
+    tokio::select! {
         ended = connection.as_mut() => {
             if let Err(error) = ended {
                 debug!(%error, "connection ended");
             }
             return;
         }
-        () = stop.cancelled() => (),
-    };
-    let () = stopped;
+        () = stop.cancelled() => {}
+    }
     connection.as_mut().graceful_shutdown();
     match timeout(LAST_REQUESTS, connection).await {
         Ok(Ok(())) => {}
@@ -207,8 +208,14 @@ mod tests {
         assert!(head.lines().all(|line| !line.starts_with(' ')), "{head}");
     }
 
+    fn output_bytes<A, B, C, D, E, F>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
     #[test]
     fn the_room_in_a_connection_is_small() {
         assert!(size_of::<Answering>() <= 256, "{}", size_of::<Answering>());
+        let task = output_bytes(run);
+        assert!(task <= 1536, "{task}");
     }
 }

@@ -9,9 +9,16 @@ use std::borrow::Cow;
 /// Most parameters of one request, as the reference's container counts.
 pub(crate) const MAX_PAIRS: usize = 10_000;
 
-/// A text that is not percent-encoded UTF-8, a broken multipart form, or too many parameters.
+/// Why parameters cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub(crate) enum Malformed {
+    /// A text that is not percent-encoded UTF-8.
+    Encoding,
+    /// A multipart form without its boundaries.
+    Multipart,
+    /// More than [`MAX_PAIRS`].
+    Count,
+}
 
 /// A request body that holds parameters.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +59,7 @@ impl<'a> Pairs<'a> {
     /// Splits query and form and decodes the names.
     ///
     /// # Errors
-    /// [`Malformed`] for a name that is no UTF-8, a broken multipart form, too many parameters.
+    /// [`Malformed`] says how.
     pub(crate) fn parse(query: &'a str, form: Form<'a>) -> Result<Self, Malformed> {
         let mut parsed = Self { pairs: Vec::with_capacity(8) };
         parsed.url_encoded(query.as_bytes())?;
@@ -67,7 +74,7 @@ impl<'a> Pairs<'a> {
     /// The first value of a parameter, decoded; `None` when it was not sent.
     ///
     /// # Errors
-    /// [`Malformed`] when that value is not percent-encoded UTF-8.
+    /// [`Malformed::Encoding`] when that value is not percent-encoded UTF-8.
     pub(crate) fn first(&self, name: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
         let Some(pair) = self.pairs.iter().find(|pair| pair.name == name) else {
             return Ok(None);
@@ -100,7 +107,7 @@ impl<'a> Pairs<'a> {
 
     fn push(&mut self, name: Cow<'a, str>, value: &'a [u8], coding: Coding) -> Result<(), Malformed> {
         if self.pairs.len() == MAX_PAIRS {
-            return Err(Malformed);
+            return Err(Malformed::Count);
         }
         self.pairs.push(Pair { name, value, coding });
         Ok(())
@@ -117,17 +124,17 @@ impl<'a> Pairs<'a> {
     fn multipart(&mut self, boundary: &str, body: &'a [u8]) -> Result<(), Malformed> {
         let delimiter = [b"\r\n--", boundary.as_bytes()].concat();
         // The first delimiter may stand at the very start, without a line end before it.
-        let opening = delimiter.get(2..).ok_or(Malformed)?;
+        let opening = delimiter.get(2..).ok_or(Malformed::Multipart)?;
         let mut rest = match body.strip_prefix(opening) {
             Some(rest) => rest,
-            None => split_once(body, &delimiter).ok_or(Malformed)?.1,
+            None => split_once(body, &delimiter).ok_or(Malformed::Multipart)?.1,
         };
         while !rest.starts_with(b"--") {
-            let (_, part) = split_once(rest, b"\r\n").ok_or(Malformed)?;
+            let (_, part) = split_once(rest, b"\r\n").ok_or(Malformed::Multipart)?;
             // The search starts at the line end before the headers, for a part without data.
-            let (head, _) = split_once(part, b"\r\n\r\n").ok_or(Malformed)?;
-            let data = part.get(head.len() + 2..).ok_or(Malformed)?;
-            let (data, next) = split_once(data, &delimiter).ok_or(Malformed)?;
+            let (head, _) = split_once(part, b"\r\n\r\n").ok_or(Malformed::Multipart)?;
+            let data = part.get(head.len() + 2..).ok_or(Malformed::Multipart)?;
+            let (data, next) = split_once(data, &delimiter).ok_or(Malformed::Multipart)?;
             if let Some(name) = field_name(text(head)?) {
                 self.push(name, data.strip_prefix(b"\r\n").unwrap_or(b""), Coding::Plain)?;
             }
@@ -170,32 +177,32 @@ fn split_once<'a>(text: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 }
 
 fn text(bytes: &[u8]) -> Result<Cow<'_, str>, Malformed> {
-    std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| Malformed)
+    std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| Malformed::Encoding)
 }
 
 /// Decodes `%XX` and `+`, borrowing when there is nothing to decode.
 ///
 /// # Errors
-/// [`Malformed`] for an incomplete escape or bytes that are no UTF-8.
+/// [`Malformed::Encoding`] for an incomplete escape or bytes that are no UTF-8.
 pub(crate) fn decode(raw: &[u8]) -> Result<Cow<'_, str>, Malformed> {
     if !raw.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return text(raw);
     }
     let escapes = raw.iter().filter(|byte| **byte == b'%').count();
-    let length = raw.len().checked_sub(escapes * 2).ok_or(Malformed)?;
+    let length = raw.len().checked_sub(escapes * 2).ok_or(Malformed::Encoding)?;
     let mut decoded = Vec::with_capacity(length);
     let mut bytes = raw.iter();
     while let Some(byte) = bytes.next() {
         decoded.push(match byte {
             b'%' => match (bytes.next().and_then(hex), bytes.next().and_then(hex)) {
                 (Some(high), Some(low)) => high << 4 | low,
-                _ => return Err(Malformed),
+                _ => return Err(Malformed::Encoding),
             },
             b'+' => b' ',
             other => *other,
         });
     }
-    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| Malformed)
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| Malformed::Encoding)
 }
 
 const fn hex(digit: &u8) -> Option<u8> {
@@ -269,14 +276,14 @@ mod tests {
     #[test]
     fn what_is_no_utf8_is_refused() {
         for wrong in ["%", "%4", "%zz", "a%f", "%ff", "%E6%B5", "%+1"] {
-            assert_eq!(decode(wrong.as_bytes()), Err(Malformed), "{wrong}");
+            assert_eq!(decode(wrong.as_bytes()), Err(Malformed::Encoding), "{wrong}");
             assert!(Pairs::parse(&format!("{wrong}=1"), Form::None).is_err(), "{wrong}");
             let query = format!("x={wrong}&y=1");
             let pairs = Pairs::parse(&query, Form::None).unwrap();
-            assert_eq!(pairs.first("x"), Err(Malformed), "{wrong}");
+            assert_eq!(pairs.first("x"), Err(Malformed::Encoding), "{wrong}");
             assert_eq!(pairs.first("y").unwrap().as_deref(), Some("1"));
         }
-        assert_eq!(decode(&[0xff]), Err(Malformed));
+        assert_eq!(decode(&[0xff]), Err(Malformed::Encoding));
     }
 
     #[test]
@@ -290,7 +297,7 @@ mod tests {
     fn the_number_of_pairs_is_bounded() {
         let enough = "a&".repeat(MAX_PAIRS);
         assert!(Pairs::parse(&enough, Form::None).is_ok());
-        assert!(Pairs::parse(&enough, Form::UrlEncoded(b"b")).is_err());
+        assert_eq!(Pairs::parse(&enough, Form::UrlEncoded(b"b")).err(), Some(Malformed::Count));
     }
 
     #[test]
@@ -303,7 +310,8 @@ mod tests {
         check("", form(body.as_bytes()), &[("dataId", "d 1"), ("content", "a=%41\r\n--b"), ("empty", "")]);
         check("", form(b"preamble\r\n--B--"), &[]);
         for broken in ["", "--B", "--B\r\n", "--B\r\nContent-Disposition: form-data; name=a\r\n\r\nx"] {
-            assert!(Pairs::parse("", form(broken.as_bytes())).is_err(), "{broken:?}");
+            let parsed = Pairs::parse("", form(broken.as_bytes()));
+            assert_eq!(parsed.err(), Some(Malformed::Multipart), "{broken:?}");
         }
     }
 
@@ -324,7 +332,8 @@ mod tests {
         fn any_text_survives_encoding(text in any::<String>()) {
             let mut encoded = String::new();
             encode(&text, &mut encoded);
-            prop_assert_eq!(decode(encoded.as_bytes()).as_deref(), Ok(&*text));
+            let decoded = decode(encoded.as_bytes());
+            prop_assert_eq!(decoded.as_deref(), Ok(&*text));
         }
     }
 }

@@ -119,8 +119,10 @@ struct NamingAbility {
 
 /// The members, those only whose address begins so and whose state is this one.
 pub(crate) fn members(app: &App, query: &str) -> Response {
-    let Ok(filter) = Filter::parse(query) else { return *malformed() };
-    let Filter { address, state } = filter;
+    let Filter { address, state } = match Filter::parse(query) {
+        Ok(filter) => filter,
+        Err(why) => return *malformed(why),
+    };
     let state = match state.as_deref().map(known_state) {
         None => None,
         Some(Some(state)) => Some(state),

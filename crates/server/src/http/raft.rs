@@ -189,8 +189,8 @@ pub(crate) fn datum(app: &App, query: &str, path: &str) -> Response {
 }
 
 fn keys(query: &str, path: &str) -> Result<Vec<Option<GroupKey>>, Refused> {
-    let pairs = Pairs::parse(query, Form::None).map_err(|_| malformed())?;
-    let text = pairs.first("keys").map_err(|_| malformed())?;
+    let pairs = Pairs::parse(query, Form::None).map_err(malformed)?;
+    let text = pairs.first("keys").map_err(malformed)?;
     let text = text.ok_or_else(|| missing("keys", path))?;
     let keys: Vec<_> = text.split(',').take(MAX_KEYS + 1).map(group_key).collect();
     if keys.len() > MAX_KEYS {

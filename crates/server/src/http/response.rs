@@ -15,6 +15,7 @@ use quorate_core::time::Revision;
 use serde::Serialize;
 
 use super::date::iso8601;
+use super::pairs::{MAX_PAIRS, Malformed};
 use crate::clock;
 use crate::failure::Failure;
 
@@ -94,9 +95,13 @@ pub(crate) fn invalid(message: &str) -> Refused {
     Box::new(caused(StatusCode::BAD_REQUEST, message))
 }
 
-/// A parameter that is no percent-encoded UTF-8, or a form that cannot be read.
-pub(crate) fn malformed() -> Refused {
-    invalid("request parameters are not percent-encoded UTF-8")
+/// Parameters that cannot be read.
+pub(crate) fn malformed(why: Malformed) -> Refused {
+    match why {
+        Malformed::Encoding => invalid("a parameter is not percent-encoded UTF-8"),
+        Malformed::Multipart => invalid("the multipart form is broken"),
+        Malformed::Count => invalid(&format!("more than {MAX_PAIRS} parameters")),
+    }
 }
 
 /// What the parameter check in front of the controllers answers (config.md §1.2, layer A).

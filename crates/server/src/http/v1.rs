@@ -32,6 +32,7 @@ use super::response::{
 use super::{App, body, caller, check};
 use crate::client_log::{self, PersistLine, RequestLine};
 use crate::clock;
+use crate::failure::Failure;
 use crate::operations::config::{self, Freshness};
 
 static CONFIG_TYPE: HeaderName = HeaderName::from_static("config-type");
@@ -48,7 +49,7 @@ fn required<'a>(
 }
 
 fn optional<'a>(pairs: &Pairs<'a>, name: &str) -> Result<Option<Cow<'a, str>>, Refused> {
-    pairs.first(name).map_err(|_| malformed())
+    pairs.first(name).map_err(malformed)
 }
 
 /// A key and the namespace as the client wrote it.
@@ -65,7 +66,7 @@ struct Get<'a> {
 }
 
 fn read_get<'a>(query: &'a str, path: &str) -> Result<Get<'a>, Refused> {
-    let pairs = Pairs::parse(query, Form::None).map_err(|_| malformed())?;
+    let pairs = Pairs::parse(query, Form::None).map_err(malformed)?;
     gone::get(&pairs, path)?;
     check::parameters(&pairs)?;
     let data_id = required(&pairs, "dataId", path)?;
@@ -123,12 +124,22 @@ pub(crate) async fn get_later(app: App, peer: IpAddr, head: Parts) -> Response {
     };
     match config::await_freshness(&app.node, get.freshness, app.deadline()).await {
         Ok(()) => answer_get(&app, peer, &head.headers, &get, start),
-        Err(failure) => {
-            let mut response = failed(&failure);
-            stamp(response.headers_mut(), app.node.store().revision());
-            response
-        }
+        Err(failure) => not_done(&app, &failure),
     }
+}
+
+/// A failure, with the revision that this node is at.
+fn not_done(app: &App, failure: &Failure) -> Response {
+    let mut response = failed(failure);
+    stamp(response.headers_mut(), app.node.store().revision());
+    response
+}
+
+/// `true`, with the revision that made it so.
+fn done(revision: Revision) -> Response {
+    let mut response = respond(StatusCode::OK, &JSON, "true");
+    stamp(response.headers_mut(), revision);
+    response
 }
 
 fn answer_get(
@@ -190,11 +201,7 @@ where
     let (named, writer) = match read_remove(query, form, path, &head.headers, peer) {
         Ok(Some(read)) => read,
         // A tag names a gray release, of which there is none to remove.
-        Ok(None) => {
-            let mut response = respond(StatusCode::OK, &JSON, "true");
-            stamp(response.headers_mut(), app.node.store().revision());
-            return response;
-        }
+        Ok(None) => return done(app.node.store().revision()),
         Err(refused) => return *refused,
     };
     let Named { key, tenant } = named;
@@ -206,15 +213,13 @@ where
         line.remove(outcome.is_ok());
     }
     match outcome {
-        Err(failure) => failed(&failure),
+        Err(failure) => not_done(&app, &failure),
         Ok(reply) => {
             if client_log::is_tracing() {
                 let (self_ip, at_ms) = (app.self_ip.as_ref(), clock::unix_ms());
                 PersistLine { self_ip, key: &key, tenant: &tenant, app: requester, at_ms }.removed(&ip);
             }
-            let mut response = respond(StatusCode::OK, &JSON, "true");
-            stamp(response.headers_mut(), reply.revision);
-            response
+            done(reply.revision)
         }
     }
 }
@@ -226,7 +231,7 @@ fn read_remove<'a>(
     headers: &HeaderMap,
     peer: IpAddr,
 ) -> Result<Option<(Named<'a>, Writer)>, Refused> {
-    let pairs = Pairs::parse(query, form).map_err(|_| malformed())?;
+    let pairs = Pairs::parse(query, form).map_err(malformed)?;
     gone::remove(&pairs, path)?;
     check::parameters(&pairs)?;
     let data_id = required(&pairs, "dataId", path)?;

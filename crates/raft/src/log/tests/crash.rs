@@ -218,8 +218,112 @@ async fn damage_found_while_reading_is_an_error() {
     log.append(entries(0..10, 100)).await.unwrap();
     let path = segment::list(log.dir.path()).unwrap()[0].1.clone();
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.write_all_at(b"x", 40 + 31).unwrap();
+    file.write_all_at(b"x", 44 + 31).unwrap();
     let error = log.reader.try_get_log_entries(0..1).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-    assert!(error.to_string().contains("00000001.seg at offset 40"), "{error}");
+    assert!(error.to_string().contains("00000001.seg at offset 44"), "{error}");
+}
+
+#[tokio::test]
+async fn a_crash_before_purged_files_are_deleted_is_mended() {
+    let mut log = Log::new(small()).await;
+    log.store.save_vote(&Vote::new(3, 3)).await.unwrap();
+    log.append(entries(0..200, 100)).await.unwrap();
+    let files = segment::list(log.dir.path()).unwrap();
+    let copies: Vec<_> = files.iter().map(|(_, path)| fs::read(path).unwrap()).collect();
+    log.store.purge(id(1, 180)).await.unwrap();
+    let dir = log.close();
+    let left = segment::list(dir.path()).unwrap();
+    let gone = files.len() - left.len();
+    assert!(gone >= 3);
+    // The oldest go first, so what a crash leaves is any newer part of them.
+    for back in 1..=gone {
+        for at in gone - back..gone {
+            fs::write(&files[at].1, &copies[at]).unwrap();
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        for (_, path) in segment::list(dir.path()).unwrap() {
+            fs::copy(&path, scratch.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let mut log = Log::open(scratch, small()).await.unwrap();
+        assert_eq!(log.all().await, entries(181..200, 100));
+        assert_eq!(log.reader.read_vote().await.unwrap(), Some(Vote::new(3, 3)));
+        let log = log.close();
+        assert_eq!(segment::list(log.path()).unwrap().len(), left.len());
+    }
+}
+
+#[tokio::test]
+async fn damaged_facts_are_refused() {
+    let mut log = Log::new(small()).await;
+    log.store.save_vote(&Vote::new(3, 3)).await.unwrap();
+    log.append(entries(0..26, 100)).await.unwrap();
+    // The newest segment has nothing but its facts.
+    let newest = |log: &Log| segment::list(log.dir.path()).unwrap().pop().unwrap().1;
+    let first = newest(&log);
+    let mut next = 26;
+    while newest(&log) == first {
+        log.append(entries(next..next + 1, 100)).await.unwrap();
+        next += 1;
+    }
+    let path = newest(&log);
+    let dir = log.close();
+    let whole = fs::read(&path).unwrap();
+    let facts = segment::HEADER_BYTES..segment::HEADER_BYTES + record::HEAD_BYTES + 1;
+    for at in facts.clone() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 4;
+        bytes[facts.end..].fill(0);
+        fs::write(&path, &bytes).unwrap();
+        let error = verify(dir.path()).unwrap_err();
+        assert!(matches!(error, LogError::Corrupt { offset: 44, .. }), "{at}: {error}");
+    }
+}
+
+/// Power loss: of what was written after the last fsync any sectors may be missing.
+async fn lose_power(durable: u64, later: u64, len: usize, kept: Vec<bool>) {
+    let mut log = Log::new(LogOptions { segment_bytes: 1 << 16, ..small() }).await;
+    for index in 0..durable {
+        log.append(vec![entry(1, index, len)]).await.unwrap();
+    }
+    let path = segment::list(log.dir.path()).unwrap()[0].1.clone();
+    let before = fs::read(&path).unwrap();
+    log.disk.faults.sync.store(true, Ordering::SeqCst);
+    log.append(entries(durable..durable + later, len)).await.unwrap_err();
+    let dir = log.close();
+    let mut bytes = fs::read(&path).unwrap();
+    assert_ne!(bytes, before);
+    let mut kept = kept.into_iter().cycle();
+    for (new, old) in bytes.chunks_mut(512).zip(before.chunks(512)) {
+        if new != old && !kept.next().unwrap() {
+            new.copy_from_slice(old);
+        }
+    }
+    fs::write(&path, &bytes).unwrap();
+    let mut log = Log::open(dir, small()).await.unwrap();
+    let all = log.all().await;
+    assert!((durable..=durable + later).contains(&(all.len() as u64)));
+    assert_eq!(all, entries(0..all.len() as u64, len));
+    let next = all.len() as u64;
+    log.append(entries(next..next + 2, len)).await.unwrap();
+    assert_eq!(log.reopen().await.all().await, entries(0..next + 2, len));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..proptest::prelude::ProptestConfig::default()
+    })]
+
+    #[test]
+    fn power_loss_keeps_what_was_acknowledged(
+        durable in 1_u64..6,
+        later in 1_u64..20,
+        len in 1_usize..900,
+        kept in proptest::collection::vec(proptest::bool::ANY, 1..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(lose_power(durable, later, len, kept));
+    }
 }

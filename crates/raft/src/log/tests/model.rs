@@ -6,8 +6,8 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Append { count: u64, len: usize, wait: bool },
-    Truncate { back: u64 },
+    Append { count: usize, len: usize, wait: bool },
+    Truncate { back: usize },
     Purge { share: u8 },
     PurgeAhead { by: u64 },
     Vote,
@@ -18,9 +18,9 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (1_u64..20, 0_usize..400, any::<bool>())
+        6 => (1_usize..20, 0_usize..400, any::<bool>())
             .prop_map(|(count, len, wait)| Step::Append { count, len, wait }),
-        3 => (0_u64..40).prop_map(|back| Step::Truncate { back }),
+        3 => (0_usize..40).prop_map(|back| Step::Truncate { back }),
         3 => any::<u8>().prop_map(|share| Step::Purge { share }),
         1 => (0_u64..9).prop_map(|by| Step::PurgeAhead { by }),
         2 => Just(Step::Vote),
@@ -70,10 +70,8 @@ async fn run(steps: Vec<Step>, options: LogOptions) {
 async fn apply(mut log: Log, model: &mut Model, step: Step) -> Log {
     match step {
         Step::Append { count, len, wait } => {
-            let new: Vec<_> = (model.next()..)
-                .take(count as usize)
-                .map(|at| entry(model.term, at, len))
-                .collect();
+            let new: Vec<_> =
+                (model.next()..).take(count).map(|at| entry(model.term, at, len)).collect();
             model.entries.extend(new.clone());
             let flushed = log.submit(new).await.unwrap();
             if wait {
@@ -81,7 +79,7 @@ async fn apply(mut log: Log, model: &mut Model, step: Step) -> Log {
             }
         }
         Step::Truncate { back } => {
-            let keep = model.entries.len().saturating_sub(back as usize);
+            let keep = model.entries.len().saturating_sub(back);
             model.entries.truncate(keep);
             model.term += 1;
             log.store.truncate_after(model.last()).await.unwrap();
@@ -154,7 +152,7 @@ proptest! {
             *kind = *kind % 6 + 1;
         }
         if bytes.len() >= record::HEAD_BYTES {
-            let len = (bytes.len() - record::HEAD_BYTES) as u32;
+            let len = u32::try_from(bytes.len() - record::HEAD_BYTES).unwrap();
             bytes[..4].copy_from_slice(&len.to_le_bytes());
         }
         fuzz_record(&bytes);

@@ -129,8 +129,8 @@ fn parse(
     headers: &HeaderMap,
     limit: usize,
 ) -> Result<Asked, Refused> {
-    let pairs = Pairs::parse(query, form).map_err(|_| malformed())?;
-    let parameter = pairs.first("Listening-Configs").map_err(|_| malformed())?.unwrap_or_default();
+    let pairs = Pairs::parse(query, form).map_err(malformed)?;
+    let parameter = pairs.first("Listening-Configs").map_err(malformed)?.unwrap_or_default();
     if parameter.trim().is_empty() {
         return Err(invalid_probe());
     }
@@ -318,7 +318,7 @@ impl Held {
             PollEnd::Changed { change, tag } => {
                 app.metrics.polled(PollAnswer::InAdvance);
                 if let Some(arrived) = arrived {
-                    arrived.line.in_advance(change.at.elapsed(), &change.key);
+                    arrived.line.in_advance(change.at.elapsed(), &change.key, tag == NAMED);
                 }
                 in_advance(app, &change, tag)
             }

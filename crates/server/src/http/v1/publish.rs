@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hyper::StatusCode;
 use hyper::body::Body;
 use hyper::header::{HeaderMap, HeaderName};
 use hyper::http::request::Parts;
@@ -13,9 +12,9 @@ use quorate_core::command::{Describe, ExpectedMd5};
 use quorate_core::content::{ContentType, Md5};
 
 use super::super::pairs::{Form, Pairs};
-use super::super::response::{JSON, Refused, Response, failed, malformed, respond, stamp};
+use super::super::response::{Refused, Response, malformed};
 use super::super::{App, body, caller, check};
-use super::{gone, optional, required, writer};
+use super::{done, gone, not_done, optional, required, writer};
 use crate::client_log::{self, PersistLine, RequestLine};
 use crate::clock;
 use crate::operations::config::{self, PublishRequest, Release};
@@ -24,9 +23,9 @@ static BETA_IPS: HeaderName = HeaderName::from_static("betaips");
 static CAS_MD5: HeaderName = HeaderName::from_static("casmd5");
 
 /// What a publish request says, and the namespace as it was written.
-struct Read {
-    request: PublishRequest,
-    tenant: String,
+pub(super) struct Read {
+    pub(super) request: PublishRequest,
+    pub(super) tenant: String,
 }
 
 /// Publishes one configuration.
@@ -63,27 +62,25 @@ where
         line.publish(outcome.is_ok(), md5);
     }
     match outcome {
-        Err(failure) => failed(&failure),
+        Err(failure) => not_done(&app, &failure),
         Ok(reply) => {
             if client_log::is_tracing() {
                 let (self_ip, at_ms) = (app.self_ip.as_ref(), clock::unix_ms());
                 PersistLine { self_ip, key, tenant, app: requester, at_ms }.published(md5);
             }
-            let mut response = respond(StatusCode::OK, &JSON, "true");
-            stamp(response.headers_mut(), reply.revision);
-            response
+            done(reply.revision)
         }
     }
 }
 
-fn read(
+pub(super) fn read(
     query: &str,
     form: Form<'_>,
     path: &str,
     headers: &HeaderMap,
     peer: IpAddr,
 ) -> Result<Read, Refused> {
-    let pairs = Pairs::parse(query, form).map_err(|_| malformed())?;
+    let pairs = Pairs::parse(query, form).map_err(malformed)?;
     gone::publish(&pairs, path)?;
     check::parameters(&pairs)?;
     let data_id = required(&pairs, "dataId", path)?;

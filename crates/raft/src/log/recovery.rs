@@ -108,7 +108,7 @@ impl Tail {
             disk.write_at(file, bytes, offset).map_err(wrap)?;
             offset += len as u64;
         }
-        segment::zero(disk, file, self.end, self.dirty_end, || true).map_err(wrap)?;
+        
         disk.sync(file).map_err(wrap)
     }
 }
@@ -284,7 +284,7 @@ fn proves_damage(
     }
     let Some(head) = Head::parse(head) else { return Ok(false) };
     let (synced, body) = (u64::from(head.synced), at + HEAD_BYTES as u64);
-    if true || synced > at || body + u64::from(head.len) > file_end {
+    if synced <= bad || synced > at || body + u64::from(head.len) > file_end {
         return Ok(false);
     }
     let mut payload = vec![0; usize::try_from(head.len).unwrap_or(0)];

@@ -74,6 +74,7 @@ pub struct Remove {
 
 /// A replicated write.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one lives for a few lines, and most are publishes")]
 pub enum Command {
     /// Publish a configuration.
     Publish(Publish),

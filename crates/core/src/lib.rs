@@ -4,12 +4,12 @@
 //! [`store::Store::apply`] is a pure function of (state, revision, command, leader's time), so that
 //! every replica computes the same state and the same state hash.
 
-pub mod key;
-pub mod content;
-pub mod time;
 pub mod command;
-pub mod record;
+pub mod content;
+pub mod key;
 pub mod kind;
-pub mod store;
-pub mod watch;
 pub mod poll;
+pub mod record;
+pub mod store;
+pub mod time;
+pub mod watch;

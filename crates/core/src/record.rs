@@ -13,7 +13,7 @@ use crate::key::{GroupKey, InvalidKey};
 use crate::time::{LogTime, Revision};
 
 /// The generated messages.
-#[expect(unreachable_pub, reason = "generated")]
+#[expect(unreachable_pub, clippy::large_enum_variant, reason = "generated")]
 pub(crate) mod wire {
     include!(concat!(env!("OUT_DIR"), "/quorate.record.rs"));
 }
@@ -39,7 +39,9 @@ pub enum RecordError {
 #[must_use]
 pub fn encode_command(command: &Command) -> Bytes {
     let body = match command {
-        Command::Publish(publish) => wire::proposal::Command::PublishConfig(publish_to_wire(publish)),
+        Command::Publish(publish) => {
+            wire::proposal::Command::PublishConfig(publish_to_wire(publish))
+        }
         Command::Remove(remove) => wire::proposal::Command::RemoveConfig(wire::RemoveConfig {
             key: remove.key.as_str().to_owned(),
             writer_user: remove.writer.user.clone(),

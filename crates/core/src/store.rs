@@ -4,10 +4,11 @@
 //! machine, applies; readers take the lock for one look-up. Freezing for a snapshot is O(1): the
 //! maps are persistent and share their nodes.
 
-mod state;
 pub mod disk;
 pub mod dump;
+mod state;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -95,7 +96,7 @@ impl Store {
     /// Opens the store for applying. Readers wait until the guard is dropped.
     #[must_use]
     pub fn apply(&self) -> Apply<'_> {
-        Apply { state: self.state.write() }
+        Apply { state: self.state.write(), touched: BTreeSet::new() }
     }
 
     /// Puts another state in place, as a snapshot install does, and returns the old one.
@@ -108,12 +109,23 @@ impl Store {
 #[derive(Debug)]
 pub struct Apply<'a> {
     state: RwLockWriteGuard<'a, State>,
+    /// Origins whose kept replies changed.
+    touched: BTreeSet<u64>,
 }
 
 impl Apply<'_> {
     /// Applies one proposal at its revision.
     pub fn proposal(&mut self, revision: Revision, proposal: &Proposal) -> Applied {
+        if proposal.id.sequence > 0 {
+            self.touched.insert(proposal.id.origin);
+        }
         self.state.apply(revision, proposal)
+    }
+
+    /// What the disk must know of the kept replies that changed under this guard.
+    pub fn origin_changes(&mut self) -> Vec<Change> {
+        let touched = std::mem::take(&mut self.touched);
+        touched.into_iter().filter_map(|id| self.state.origin_change(id)).collect()
     }
 
     /// Notes the log position and members that the state now includes. Opaque to the store.
@@ -138,7 +150,6 @@ impl Apply<'_> {
         self.state.header_record()
     }
 }
-
 
 #[cfg(test)]
 mod tests;

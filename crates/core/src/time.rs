@@ -7,7 +7,19 @@ pub struct LogTime(pub u64);
 
 /// Position of a change in the whole cluster: base + log index of the entry that made it.
 /// 0 is "before any change".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct Revision(pub u64);
 
 impl std::fmt::Display for Revision {

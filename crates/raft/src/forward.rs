@@ -22,7 +22,7 @@ use crate::pending::NotTaken;
 use crate::types::NodeId;
 
 /// Proposals waiting for the stream; the same bound as open proposals.
-const QUEUED: usize = crate::pending::MAX_OPEN as usize;
+const QUEUED: usize = quorate_core::kind::origin::MAX_REPLIES;
 /// Proposals in one message at most.
 const BATCH: usize = 256;
 /// Bytes of commands after which a message is sent.

@@ -92,8 +92,7 @@ impl Identity {
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, IdentityError> {
-        let malformed =
-            |why: String| IdentityError::Malformed { path: path.to_owned(), why };
+        let malformed = |why: String| IdentityError::Malformed { path: path.to_owned(), why };
         let written: Written =
             serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
         if written.format != FORMAT {

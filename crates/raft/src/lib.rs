@@ -1,22 +1,22 @@
 //! Agreement of Quorate: the Raft log, the state machine adapter, snapshots, the peer service,
 //! forwarding and reads. It moves commands and decides nothing by what is in them.
 
-pub mod types;
-pub mod identity;
 pub mod error;
-pub mod status;
-pub mod start;
-pub mod node;
-mod propose;
-mod pending;
 mod forward;
-mod read;
-mod progress;
+pub mod identity;
 mod leader;
-mod machine;
 pub mod log;
-pub mod snapshot;
-mod peer;
-mod membership;
+mod machine;
 mod maintain;
+mod membership;
 mod metrics;
+pub mod node;
+mod peer;
+mod pending;
+mod progress;
+mod propose;
+mod read;
+pub mod snapshot;
+pub mod start;
+pub mod status;
+pub mod types;

@@ -58,7 +58,7 @@ fn step(entry: Entry) -> io::Result<(LogId, Step)> {
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
         )),
         EntryPayload::Membership(members) => {
-            let stored = StoredMembership::new(Some(entry.log_id.clone()), members);
+            let stored = StoredMembership::new(Some(entry.log_id), members);
             Step::Members(serde_json::to_vec(&stored)?.into())
         }
     };
@@ -111,6 +111,7 @@ impl Machine {
             for (id, step) in steps {
                 done.take(&mut store, &id, step);
             }
+            done.changes.extend(store.origin_changes());
             (store.header_record(), store.header().revision)
         };
         let now = Instant::now();

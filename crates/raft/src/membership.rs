@@ -110,8 +110,11 @@ impl Inner {
         let voters: BTreeSet<_> = members.keys().copied().collect();
         match self.raft.initialize(members).await {
             Ok(()) => {
-                tracing::info!(cluster = format!("{cluster:016x}"), voters = voters.len(),
-                    "founded the cluster");
+                tracing::info!(
+                    cluster = format!("{cluster:016x}"),
+                    voters = voters.len(),
+                    "founded the cluster"
+                );
                 Ok(())
             }
             // It was founded meanwhile, by an earlier try or by a call that reached us.
@@ -199,7 +202,9 @@ impl Inner {
 fn tell(round: &Round) {
     match round {
         Round::Silent(peers) => tracing::info!(?peers, "waiting for peers to found the cluster"),
-        Round::Differs(peer) => tracing::error!(%peer, "peer has another --peers list or only joins"),
+        Round::Differs(peer) => {
+            tracing::error!(%peer, "peer has another --peers list or only joins")
+        }
         Round::Exists(peer) => tracing::warn!(%peer,
             "a cluster exists: this empty node waits to be added to it and founds none"),
         Round::Other(id) => {

@@ -126,7 +126,7 @@ impl Node {
             ServerState::Leader => Role::Leader,
             ServerState::Candidate => Role::Candidate,
             ServerState::Learner if !voters.contains(&inner.id) => Role::Learner,
-            _ => Role::Follower,
+            ServerState::Learner | ServerState::Follower | ServerState::Shutdown => Role::Follower,
         };
         let members = inner.members().into_iter().map(|(id, member, is_voter)| MemberStatus {
             id,
@@ -188,10 +188,7 @@ impl Inner {
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<_> = membership.voter_ids().collect();
-        membership
-            .nodes()
-            .map(|(id, member)| (*id, member.clone(), voters.contains(id)))
-            .collect()
+        membership.nodes().map(|(id, member)| (*id, member.clone(), voters.contains(id))).collect()
     }
 
     pub(crate) fn is_ready(&self) -> bool {

@@ -16,11 +16,9 @@ use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
-};
-use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
 };
+use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -97,7 +95,10 @@ impl Tag {
 }
 
 impl Interceptor for Tag {
-    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+    fn call(
+        &mut self,
+        mut request: tonic::Request<()>,
+    ) -> Result<tonic::Request<()>, tonic::Status> {
         for (key, value) in &self.0 {
             request.metadata_mut().insert(*key, value.clone());
         }
@@ -124,10 +125,8 @@ pub(crate) fn client(
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
-    let tagged = PeerClient::with_interceptor(
-        endpoint.connect_lazy(),
-        Tag::new(credentials, cluster, to),
-    );
+    let tagged =
+        PeerClient::with_interceptor(endpoint.connect_lazy(), Tag::new(credentials, cluster, to));
     Ok(tagged
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES))
@@ -160,11 +159,10 @@ pub(crate) struct Link {
 type RpcError = RPCError<TypeConfig>;
 
 fn rpc_error(status: &tonic::Status) -> RpcError {
-    match status.code() {
-        tonic::Code::DeadlineExceeded | tonic::Code::Cancelled => {
-            RPCError::Network(NetworkError::from_string(status))
-        }
-        _ => RPCError::Unreachable(Unreachable::from_string(status)),
+    if matches!(status.code(), tonic::Code::DeadlineExceeded | tonic::Code::Cancelled) {
+        RPCError::Network(NetworkError::from_string(status))
+    } else {
+        RPCError::Unreachable(Unreachable::from_string(status))
     }
 }
 

@@ -100,11 +100,11 @@ impl Pending {
         };
         drop(open);
         if let Some(sender) = sender {
-            // A full channel holds an older refusal and this one says the same; a reply always
-            // fits, because refusals leave it one place.
             let is_reply = matches!(signal, Signal::Applied(_));
-            if is_reply || sender.capacity() > 1 {
-                drop(sender.try_send(signal));
+            if (is_reply || sender.capacity() > 1) && sender.try_send(signal).is_err() {
+                // A full channel holds an older refusal and this one says the same; a reply
+                // always fits, because refusals leave it one place. Or the proposer has gone.
+                tracing::trace!(sequence, "signal not taken");
             }
         }
     }

@@ -37,8 +37,10 @@ impl Progress {
             if entry.key().0 > revision {
                 break;
             }
-            // The waiter may have given up: nothing to do about it.
-            drop(entry.remove().send(()));
+            if entry.remove().send(()).is_err() {
+                // It gave up at this very moment: nothing to do about it.
+                continue;
+            }
         }
     }
 

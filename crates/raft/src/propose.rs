@@ -39,7 +39,11 @@ impl Node {
     ///
     /// # Errors
     /// [`ProposeError`] tells "nothing was written" from "may have been written".
-    pub async fn propose(&self, command: Command, deadline: Instant) -> Result<Reply, ProposeError> {
+    pub async fn propose(
+        &self,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Reply, ProposeError> {
         let started = Instant::now();
         let inner = &*self.inner;
         if inner.stop.is_cancelled() {
@@ -49,7 +53,8 @@ impl Node {
         drop(command);
         let mut ticket = inner.applied.pending.open()?;
         let mut attempts = Attempts::default();
-        let waited = tokio::time::timeout_at(deadline, self.attempt(&bytes, &mut ticket, &mut attempts));
+        let waited =
+            tokio::time::timeout_at(deadline, self.attempt(&bytes, &mut ticket, &mut attempts));
         match waited.await {
             Ok(ended) => ended,
             Err(_) => Err(attempts.verdict(inner.leader.borrow().as_ref(), started.elapsed())),
@@ -153,13 +158,14 @@ impl Inner {
             return Ok(());
         }
         let sealed = seal(id, LogTime((self.now_ms)()), command);
-        let outlet = Outlet::new(move |result: openraft::raft::ClientWriteResult<_>| match result {
-            Ok(_) => {}
-            Err(ClientWriteError::ForwardToLeader(_)) => refuse(NotTaken::NotLeader),
-            // It was appended and cut off by another leader, or the node stops: it may live on in
-            // another log.
-            Err(_) => refuse(NotTaken::LinkLost),
-        });
+        let outlet =
+            Outlet::new(move |result: openraft::raft::ClientWriteResult<_>| match result {
+                Ok(_) => {}
+                Err(ClientWriteError::ForwardToLeader(_)) => refuse(NotTaken::NotLeader),
+                // It was appended and cut off by another leader, or the node stops: it may live on in
+                // another log.
+                Err(_) => refuse(NotTaken::LinkLost),
+            });
         self.raft.client_write_ff(Record(sealed), Some(outlet)).await
     }
 }

@@ -102,7 +102,7 @@ impl SnapshotDir {
                 files.push((id, path));
             }
         }
-        files.sort_by(|a, b| b.0.index.cmp(&a.0.index));
+        files.sort_by_key(|(id, _)| std::cmp::Reverse(id.index));
         Ok(files)
     }
 
@@ -111,7 +111,7 @@ impl SnapshotDir {
     /// # Errors
     /// When the directory cannot be read.
     pub fn newest_position(&self) -> io::Result<Option<LogId>> {
-        Ok(self.files()?.first().map(|(id, _)| id.clone()))
+        Ok(self.files()?.first().map(|(id, _)| *id))
     }
 
     /// Reads the newest file that verifies. Damaged ones are reported and left where they are.
@@ -168,7 +168,9 @@ impl SnapshotDir {
     #[must_use]
     pub fn current(&self) -> Option<RaftSnapshot> {
         let newest = self.newest.lock();
-        newest.as_ref().map(|(meta, file)| RaftSnapshot { meta: meta.clone(), snapshot: file.clone() })
+        newest
+            .as_ref()
+            .map(|(meta, file)| RaftSnapshot { meta: meta.clone(), snapshot: file.clone() })
     }
 
     /// Writes a frozen state to a file and makes it the current snapshot. Blocking, paced.

@@ -131,8 +131,7 @@ fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     if let Some(id) = identity.cluster_id() {
         cluster.get_or_init(|| id);
     }
-    let log_options =
-        LogOptions { segment_bytes: config.segment_bytes, ..LogOptions::default() };
+    let log_options = LogOptions { segment_bytes: config.segment_bytes, ..LogOptions::default() };
     let (log, handle) = LogStore::open(&config.data_dir.join("raft"), log_options)?;
     let snapshots = SnapshotDir::open(&config.data_dir.join("snapshot"), Arc::clone(&cluster))
         .map_err(io_error("open the snapshots"))?;
@@ -141,7 +140,16 @@ fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     let (state, rebuild) = load_state(config, &handle, &snapshots, &sled, &options)?;
     snapshots.adopt_newest().map_err(io_error("read the newest snapshot"))?;
     let disk = Disk::open(&sled, &options).map_err(io_error("start the store's thread"))?;
-    Ok(Opened { identity, cluster, log, handle, snapshots: Arc::new(snapshots), state, disk, rebuild })
+    Ok(Opened {
+        identity,
+        cluster,
+        log,
+        handle,
+        snapshots: Arc::new(snapshots),
+        state,
+        disk,
+        rebuild,
+    })
 }
 
 fn load_state(
@@ -178,10 +186,9 @@ fn load_state(
     let state = state.unwrap_or_default();
     let applied = state.header().applied.map(|(_, index)| index);
     match log.purged() {
-        Some(purged) if applied < Some(purged.index) => Err(StartError::StateLost {
-            purged: purged.index,
-            data_dir: config.data_dir.clone(),
-        }),
+        Some(purged) if applied < Some(purged.index) => {
+            Err(StartError::StateLost { purged: purged.index, data_dir: config.data_dir.clone() })
+        }
         _ => Ok((state, true)),
     }
 }
@@ -249,8 +256,7 @@ async fn assemble(
 ) -> Result<Arc<Inner>, StartError> {
     let Opened { identity, cluster, log, handle, snapshots, state, disk, rebuild } = opened;
     let id = identity.node_id();
-    let credentials =
-        Credentials { node_id: id, secret: config.secret.as_deref().map(Arc::from) };
+    let credentials = Credentials { node_id: id, secret: config.secret.as_deref().map(Arc::from) };
     let index = Arc::new(WatchIndex::new());
     let polls = PollService::new(Arc::clone(&index), config.capacity, Instant::now());
     let progress = Progress::default();
@@ -267,15 +273,10 @@ async fn assemble(
         disk,
     });
     let network = Network { credentials: credentials.clone(), cluster: Arc::clone(&cluster) };
-    let raft = Raft::new(
-        id,
-        Arc::new(raft_config(&config)?),
-        network,
-        log,
-        Machine(Arc::clone(&applied)),
-    )
-    .await
-    .map_err(|error| StartError::Raft(error.to_string()))?;
+    let raft =
+        Raft::new(id, Arc::new(raft_config(&config)?), network, log, Machine(Arc::clone(&applied)))
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let forwarder = Forwarder::new(
         Arc::clone(&applied),

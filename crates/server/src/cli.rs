@@ -142,6 +142,8 @@ mod tests {
         })
     }
 
+    use crate::config::settings::default_of;
+
     fn serve(words: &[&str], environment: &[(&str, &str)]) -> Config {
         match parse(&[&["serve"], words].concat(), environment).expect("known flags") {
             Invocation::Serve(settings) => Config::from_settings(settings).expect("good settings"),
@@ -164,7 +166,7 @@ mod tests {
         // --config wins over QUORATE_CONFIG; an empty variable is an unset one.
         let environment = [("QUORATE_CONFIG", "/nowhere"), ("QUORATE_LOG", "")];
         assert_eq!(serve(&["--config", file], &environment).log, "warn");
-        assert_eq!(serve(&[], &[("QUORATE_CONFIG", ""), ("QUORATE_PEER", "?")]).log, "info");
+        assert_eq!(serve(&[], &[("QUORATE_CONFIG", ""), ("QUORATE_PEER", "?")]).log, default_of("log"));
     }
 
     #[test]

@@ -141,8 +141,6 @@ impl Metrics {
     }
 
     fn register_rest(&self, registry: &mut Registry) {
-        // No authorisation of clients exists yet: a constant that alerts can be built on.
-        registry.register("auth_enabled", "Whether clients must authorise", Level::default());
         registry.register(
             "publish_seconds",
             "Time from a publish's last byte to its answer",
@@ -240,7 +238,6 @@ mod tests {
             "quorate_held_polls 7",
             "quorate_watch_index_listeners 8",
             "quorate_body_in_flight_bytes 9",
-            "quorate_auth_enabled 0",
             "quorate_publish_seconds_count 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");

@@ -43,7 +43,7 @@ pub struct Applied {
     pub reply: Reply,
     /// For listeners, when a content changed.
     pub event: Option<ChangeEvent>,
-    /// For the disk.
+    /// For the disk. Kept replies are not among them: [`super::Apply::origin_changes`].
     pub changes: Vec<Change>,
 }
 
@@ -122,17 +122,16 @@ impl State {
                 Applied { reply: origin::superseded(revision), ..Applied::default() }
             }
         };
-        self.remember(id.origin, id.sequence, verdict, &mut applied);
+        if verdict == Verdict::Apply
+            && let Some(origin) = self.origins.get_mut(&id.origin)
+        {
+            Arc::make_mut(origin).keep(id.sequence, applied.reply);
+        }
+        self.evict_origin(&mut applied);
         applied
     }
 
-    fn remember(&mut self, id: u64, sequence: u64, verdict: Verdict, applied: &mut Applied) {
-        if let Some(origin) = self.origins.get_mut(&id) {
-            if verdict == Verdict::Apply {
-                Arc::make_mut(origin).keep(sequence, applied.reply);
-            }
-            applied.changes.push(Change::Origin(id, Some(Arc::clone(origin))));
-        }
+    fn evict_origin(&mut self, applied: &mut Applied) {
         if self.origins.len() > MAX_ORIGINS
             && let Some(oldest) =
                 self.origins.iter().min_by_key(|(_, origin)| origin.seen()).map(|(id, _)| *id)
@@ -140,6 +139,12 @@ impl State {
             self.origins.remove(&oldest);
             applied.changes.push(Change::Origin(oldest, None));
         }
+    }
+
+    /// What the disk must know of an origin: asked once for a group of proposals, because a
+    /// shared copy of the replies makes the next proposal of that origin copy them.
+    pub(super) fn origin_change(&self, id: u64) -> Option<Change> {
+        self.origins.get(&id).map(|origin| Change::Origin(id, Some(Arc::clone(origin))))
     }
 
     fn execute(&mut self, revision: Revision, command: &Command) -> Applied {

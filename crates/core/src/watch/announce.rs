@@ -13,8 +13,9 @@ use super::{KEPT, SHARDS, WaiterId, WatchIndex};
 use crate::content::Md5;
 use crate::key::GroupKey;
 
-/// Listeners visited under one lock and woken before the announcer lets others run. Some 20 µs.
-const STEP: usize = 256;
+/// Listeners visited under one lock and woken before the announcer lets others run: some
+/// microseconds, for those who were woken want the same lock to leave.
+const STEP: usize = 64;
 
 /// Forms of a response that a [`Change`] keeps.
 const RENDERED: usize = 4;
@@ -121,24 +122,27 @@ impl AnnounceQueue {
 
     /// Announces until [`AnnounceQueue::close`]: takes the marked keys, looks up what the store
     /// has *now* and wakes the waiters that claimed something else. The others stay. A second
-    /// call waits for the first to end.
+    /// call waits for the first to end. To stop it, close the queue: dropping the future in the
+    /// middle forgets the keys it had taken.
     pub async fn run(&self, lookup: impl Fn(&GroupKey) -> Option<Md5>, waiters: &impl Waiters) {
         let _one_at_a_time = self.announcing.lock().await;
         let (mut keys, mut wakers) = (Vec::new(), Vec::new());
         while !self.closed.load(Ordering::SeqCst) {
             self.news.notified().await;
-            for (number, shard) in self.index.shards.iter().enumerate() {
-                if self.closed.load(Ordering::SeqCst) {
-                    return;
+            for (word, first) in self.marked.iter().zip((0..).step_by(64)) {
+                let mut bits = word.swap(0, Ordering::SeqCst);
+                while bits != 0 {
+                    let shard = first + bits.trailing_zeros();
+                    bits &= bits - 1;
+                    self.index.shard(shard).lock().take_dirty(&mut keys);
+                    for (key, at) in keys.drain(..) {
+                        if self.closed.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        self.announce(&key, at, &lookup, waiters, &mut wakers).await;
+                    }
+                    keys.shrink_to(KEPT);
                 }
-                if !self.take_mark(number) {
-                    continue;
-                }
-                shard.lock().take_dirty(&mut keys);
-                for (key, at) in keys.drain(..) {
-                    self.announce(&key, at, &lookup, waiters, &mut wakers).await;
-                }
-                keys.shrink_to(KEPT);
             }
         }
     }
@@ -165,14 +169,6 @@ impl AnnounceQueue {
     #[must_use]
     pub fn woken(&self) -> u64 {
         self.woken.load(Ordering::Relaxed)
-    }
-
-    fn take_mark(&self, shard: usize) -> bool {
-        let bit = 1 << (shard % 64);
-        self.marked.get(shard / 64).is_some_and(|word| {
-            word.load(Ordering::SeqCst) & bit != 0
-                && word.fetch_and(!bit, Ordering::SeqCst) & bit != 0
-        })
     }
 
     async fn announce(

@@ -227,7 +227,7 @@ impl Shard {
         self.entries.chunks()
     }
 
-    /// The watched keys of one step, some dozens.
+    /// The watched keys of one step, some hundreds.
     pub(super) fn keys(&self, step: usize, into: &mut Vec<GroupKey>) {
         into.extend(self.entries.chunk(step).map(|(_, entry)| entry.key.clone()));
     }

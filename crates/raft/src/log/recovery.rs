@@ -108,7 +108,7 @@ impl Tail {
             disk.write_at(file, bytes, offset).map_err(wrap)?;
             offset += len as u64;
         }
-        
+        segment::zero(disk, file, self.end, self.dirty_end, || true).map_err(wrap)?;
         disk.sync(file).map_err(wrap)
     }
 }

@@ -36,6 +36,7 @@ pub(super) struct State {
     segments: VecDeque<Placed>,
     truncations: u64,
     truncations_placed: u64,
+    purge_placed: bool,
 }
 
 /// The entries of one segment.
@@ -193,6 +194,7 @@ impl State {
                 }
             }
             Change::Purge(index) => {
+                self.purge_placed = true;
                 for placed in &mut self.segments {
                     while placed.first <= index
                         && let Some(spot) = placed.spots.pop_front()
@@ -209,7 +211,7 @@ impl State {
     /// anything was purged the oldest stay, even if truncated: nothing would say why they are gone.
     pub(super) fn take_emptied(&mut self) -> Vec<Arc<Segment>> {
         let mut emptied = Vec::new();
-        while self.purged.is_some()
+        while self.purge_placed
             && self.segments.len() > 1
             && let Some(oldest) = self.segments.front()
             && oldest.spots.is_empty()

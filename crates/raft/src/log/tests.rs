@@ -39,7 +39,9 @@ fn id(term: u64, index: u64) -> LogId {
 }
 
 fn entry(term: u64, index: u64, len: usize) -> Entry {
-    let content: Vec<u8> = index.to_le_bytes().into_iter().cycle().skip(7).take(len).collect();
+    // No zeros, so that the tests see where a record ends.
+    let content: Vec<u8> = index.to_be_bytes().map(|byte| byte | 1).repeat(len.div_ceil(8));
+    let content = content.into_iter().rev().take(len).collect::<Vec<_>>();
     let payload = match len {
         0 => EntryPayload::Blank,
         _ => EntryPayload::Normal(Record(Bytes::from(content))),

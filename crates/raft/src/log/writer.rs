@@ -63,7 +63,7 @@ pub(super) struct Batch {
     changes: Vec<Change>,
     waiting: Vec<Waiting>,
     needs_sync: bool,
-    has_purged: bool,
+    may_free: bool,
 }
 
 impl std::fmt::Debug for Batch {
@@ -126,7 +126,7 @@ impl Writer {
             self.encode(operation)?;
         }
         self.write()?;
-        let emptied = if std::mem::take(&mut self.batch.has_purged) {
+        let emptied = if std::mem::take(&mut self.batch.may_free) {
             self.shared.state.lock().take_emptied()
         } else {
             Vec::new()
@@ -171,7 +171,7 @@ impl Writer {
                 self.head.purged = self.head.purged.max(Some(upto));
                 self.next_index = self.next_index.max(upto.index + 1);
                 self.batch.changes.push(Change::Purge(upto.index));
-                self.batch.has_purged = true;
+                self.batch.may_free = true;
             }
             Operation::Committed(committed) => {
                 self.put(&Draft::about(Kind::Committed, committed.as_ref()))?;
@@ -274,6 +274,8 @@ impl Writer {
         self.spares.want(segment.header.sequence + 1);
         self.segment = segment;
         self.capacity = blank.bytes;
+        // All of the last one may have been purged while it was the newest.
+        self.batch.may_free = true;
         self.offset = offset;
         self.synced = offset;
         Ok(())

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use openraft::EntryPayload;
-use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
+use openraft::raft::{TransferLeaderRequest, VoteRequest, VoteResponse};
 use openraft::vote::RaftLeaderId;
 
 use super::wire;
@@ -100,14 +100,14 @@ pub(crate) fn append_in(
     })
 }
 
-pub(crate) fn append_reply_out(result: StreamAppendResult<TypeConfig>) -> wire::AppendReply {
+pub(crate) fn append_reply_out(result: &StreamAppendResult<TypeConfig>) -> wire::AppendReply {
     let result = match result {
-        Ok(last) => wire::append_reply::Result::Accepted(wire::Accepted {
-            last: last.as_ref().map(id_out),
-        }),
-        Err(StreamAppendError::Conflict(id)) => wire::append_reply::Result::Conflict(id_out(&id)),
+        Ok(last) => {
+            wire::append_reply::Result::Accepted(wire::Accepted { last: last.as_ref().map(id_out) })
+        }
+        Err(StreamAppendError::Conflict(id)) => wire::append_reply::Result::Conflict(id_out(id)),
         Err(StreamAppendError::HigherVote(vote)) => {
-            wire::append_reply::Result::HigherVote(vote_out(&vote))
+            wire::append_reply::Result::HigherVote(vote_out(vote))
         }
     };
     wire::AppendReply { result: Some(result) }

@@ -12,9 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::codec::{
-    append_in, append_reply_out, transfer_in, vote_reply_out, vote_request_in,
-};
+use super::codec::{append_in, append_reply_out, transfer_in, vote_reply_out, vote_request_in};
 use super::{CLUSTER, FROM, SECRET, TO, snapshot, wire};
 use crate::node::Inner;
 use crate::pending::NotTaken;
@@ -111,7 +109,7 @@ impl wire::peer_server::Peer for Service {
             .0
             .raft
             .stream_append(requests)
-            .map(|answer| answer.map(append_reply_out).map_err(stopped));
+            .map(|answer| answer.map(|answer| append_reply_out(&answer)).map_err(stopped));
         Ok(Response::new(Box::pin(answers)))
     }
 

@@ -51,9 +51,12 @@ pub(crate) async fn send(
         answer = client.snapshot(request) => answer,
         closed = cancel => return Err(StreamingError::Closed(closed)),
     };
-    let reply = answer.map_err(|status| match status.code() {
-        tonic::Code::Unavailable => StreamingError::Unreachable(Unreachable::from_string(status)),
-        _ => network(status),
+    let reply = answer.map_err(|status| {
+        if status.code() == tonic::Code::Unavailable {
+            StreamingError::Unreachable(Unreachable::from_string(status))
+        } else {
+            network(status)
+        }
     })?;
     reading.await.map_err(network)?.map_err(network)?;
     let vote = vote_in(reply.into_inner().vote).map_err(network)?;

@@ -59,7 +59,7 @@ settings! {
     "cluster_secret_file" "cluster-secret-file" "QUORATE_CLUSTER_SECRET_FILE" "FILE" "none"
         "File with the secret that all nodes share, at least 16 bytes; checked on every call \
          between nodes. Required when peer_listen is beyond loopback";
-    "log" "log" "QUORATE_LOG" "FILTER" "info"
+    "log" "log" "QUORATE_LOG" "FILTER" "info,openraft=error,config-client-request=off,config-trace=off"
         "What is logged: a level (error, warn, info, debug, trace), or target=level pairs \
          separated by commas";
     "log_format" "log-format" "QUORATE_LOG_FORMAT" "FORMAT" "text"
@@ -93,6 +93,11 @@ settings! {
          the snapshot";
     "segment_bytes" "segment-bytes" "QUORATE_SEGMENT_BYTES" "SIZE" "64MiB"
         "Size of one file of the log, allocated ahead; the log is deleted by whole files";
+}
+
+/// The default of a setting, as it would be written.
+pub(crate) fn default_of(key: &str) -> &'static str {
+    SETTINGS.iter().find(|setting| setting.key == key).map_or("", |setting| setting.default)
 }
 
 /// Where a value was written.

@@ -280,6 +280,21 @@ async fn damaged_facts_are_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_purge_that_is_not_written_deletes_nothing() {
+    let mut log = Log::new(small()).await;
+    log.append(entries(0..100, 100)).await.unwrap();
+    let before = log.segments();
+    log.store.truncate_after(None).await.unwrap();
+    // Raft has asked for a purge; the log's thread has not got to it when a segment rolls.
+    log.handle.shared.state.lock().purged = Some(id(1, 0));
+    log.append(entries(0..100, 100)).await.unwrap();
+    log.store.save_vote(&Vote::new(1, 1)).await.unwrap();
+    let mut log = log.reopen().await;
+    assert!(log.segments().starts_with(&before));
+    assert_eq!(log.all().await, entries(0..100, 100));
+}
+
 /// Power loss: of what was written after the last fsync any sectors may be missing.
 async fn lose_power(durable: u64, later: u64, len: usize, kept: Vec<bool>) {
     let mut log = Log::new(LogOptions { segment_bytes: 1 << 16, ..small() }).await;

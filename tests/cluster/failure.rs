@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
-use crate::harness::{Cluster, Key, Probe, Read, Seed, Writers, within};
+use crate::harness::{Cluster, Key, Probe, Read, Seed, Writers, stays, within};
 use crate::poll::{HOLD, SOON, answer, hold};
 
 /// A write waits at most 5 s inside the server, and is answered within this.
@@ -125,4 +125,35 @@ async fn all_killed_at_once_keeps_every_acknowledged_write() {
     }
     let key = Key::new("afterwards");
     cluster.client(0).publish(&key, "x").await.acknowledged();
+}
+
+#[tokio::test]
+async fn a_node_started_alone_shows_nothing_older() {
+    let mut cluster = Cluster::start(3).await;
+    let key = Key::new("settled");
+    for content in ["first", "settled"] {
+        cluster.client(0).publish(&key, content).await.acknowledged();
+    }
+    cluster.agree().await;
+    cluster.kill_all();
+    cluster.node(1).start();
+    cluster.nodes()[1].answering().await;
+    let client = cluster.client(1).clone();
+    let tasks = TaskTracker::new();
+    let poll = tasks.spawn(client.poll(&[Probe::of(&key, "settled")], HOLD));
+    // Without a leader it does not know what was committed: it may say so, but it may neither
+    // answer with what was before nor tell a listener that its content is gone.
+    stays("what was acknowledged, or a refusal", Duration::from_secs(3), async || {
+        let answer = client.get(&key, Read::Local).await.expect("an answer");
+        let right = answer.status == 200 && answer.content() == Some("settled");
+        (right || answer.status == 503) && !client.is_ready().await
+    })
+    .await;
+    cluster.start_all();
+    cluster.ready().await;
+    assert_eq!(client.read(&key).await.as_deref(), Some("settled"));
+    if poll.is_finished() {
+        let answer = poll.await.unwrap().unwrap();
+        assert_eq!(answer.status, 503, "{answer:?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Settings: mistakes are told all at once before a socket opens, and the nearer source wins.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -96,6 +97,8 @@ async fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         .args(["--http-listen", &addresses[3].to_string()])
         .env("QUORATE_HTTP_LISTEN", addresses[4].to_string())
         .env("QUORATE_GRPC_LISTEN", addresses[5].to_string())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .unwrap();

@@ -31,7 +31,8 @@ async fn send_and_read(address: SocketAddr, send: &Send) -> Answer {
     };
     let head = String::from_utf8(bytes[..head_end].to_vec()).expect("a head of text");
     let mut answer = read_head(&head);
-    let length: usize = answer.header("Content-Length").expect("a length").parse().expect("a number");
+    let length: usize =
+        answer.header("Content-Length").expect("a length").parse().expect("a number");
     let mut body = bytes.split_off(head_end + 4);
     while body.len() < length {
         let read = stream.read_buf(&mut body).await.expect("the body");
@@ -56,7 +57,8 @@ async fn closes(stream: &mut TcpStream, answer: &Answer) -> bool {
 
 fn request(address: SocketAddr, send: &Send) -> Vec<u8> {
     let body = send.form.as_deref().or(send.body.as_deref()).map(expand);
-    let mut head = format!("{} {} HTTP/1.1\r\nHost: {address}\r\n", send.method, expand(&send.path));
+    let mut head =
+        format!("{} {} HTTP/1.1\r\nHost: {address}\r\n", send.method, expand(&send.path));
     if send.form.is_some() {
         head.push_str("Content-Type: application/x-www-form-urlencoded\r\n");
     }

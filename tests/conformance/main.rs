@@ -10,16 +10,20 @@
 
 #![cfg(test)]
 
+mod exchange;
 #[path = "../harness/harness.rs"]
 mod harness;
-mod exchange;
 mod vector;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use harness::{Client, Cluster, Options, wait_until};
+use harness::{Client, Cluster, Key, Options, Probe, wait_until};
+use tokio::task::JoinSet;
 use vector::{Step, Vector};
+
+/// Longer than the server may take to stop.
+const HOLD: Duration = Duration::from_secs(30);
 
 /// Runs the vectors of one file one after the other against a node of its own.
 async fn check(file: &str) {
@@ -47,8 +51,7 @@ async fn run_step(named: &str, step: &Step, client: &Client) {
             .await;
         }
         for step in step.while_held.iter().chain(&step.beside) {
-            let answer = exchange::exchange(client.address(), &step.send).await;
-            step.expect.compare(named, &answer);
+            Box::pin(run_step(named, step, client)).await;
         }
     };
     let (answer, ()) = tokio::join!(answer, others);
@@ -60,10 +63,10 @@ async fn run_step(named: &str, step: &Step, client: &Client) {
 }
 
 /// An address is all that an exchange needs; a poll may be on its way while others are.
-async fn at_once(vectors: &[Vector], client: &Client) {
+async fn at_once(vectors: Vec<Vector>, client: &Client) {
     let address: SocketAddr = client.address();
-    let mut running = tokio::task::JoinSet::new();
-    for vector in vectors.to_vec() {
+    let mut running = JoinSet::new();
+    for vector in vectors {
         let client = Client::new(address);
         running.spawn(async move { run(&vector, &client).await });
     }
@@ -90,7 +93,34 @@ async fn polls_that_are_answered_early() {
 #[tokio::test]
 async fn polls_that_are_held() {
     let cluster = Cluster::alone(&Options::default()).await;
-    at_once(&Vector::load("holds"), cluster.client(0)).await;
+    at_once(Vector::load("holds"), cluster.client(0)).await;
+}
+
+#[tokio::test]
+async fn polls_beyond_the_capacity() {
+    let cluster = Cluster::alone(&Options::default().with("--max-held-polls", "1")).await;
+    for vector in &Vector::load("capacity") {
+        run(vector, cluster.client(0)).await;
+    }
+}
+
+#[tokio::test]
+async fn held_polls_end_with_the_server() {
+    let mut cluster = Cluster::alone(&Options::default()).await;
+    let client = cluster.client(0).clone();
+    let mut polls = JoinSet::new();
+    for number in 0..3 {
+        polls.spawn(client.poll(&[Probe::absent(&Key::new(format!("stop{number}")))], HOLD));
+    }
+    wait_until("held polls", Duration::from_secs(5), async || {
+        (client.held_polls().await == polls.len()).then_some(())
+    })
+    .await;
+    cluster.node(0).stop().await;
+    while let Some(ended) = polls.join_next().await {
+        let answer = ended.expect("a poll ends").expect("a poll is answered");
+        assert_eq!((answer.status, answer.text()), (200, ""), "{answer:?}");
+    }
 }
 
 #[tokio::test]

@@ -70,7 +70,10 @@ impl<'de> Deserialize<'de> for Headers {
                 f.write_str("a map of headers")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Headers, A::Error> {
                 let mut headers = Vec::new();
                 while let Some(entry) = map.next_entry()? {
                     headers.push(entry);

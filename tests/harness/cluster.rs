@@ -6,7 +6,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::address::free_addresses;
 use super::client::Client;
-use super::node::{Node, Options};
+use super::node::{Node, Options, signal};
 use super::state::{RaftState, Role};
 use super::wait::{READY, wait_until};
 
@@ -87,8 +87,8 @@ impl Cluster {
 
     pub(crate) fn kill_all(&mut self) {
         // All are stopped first, so that none acts on the death of another.
-        for node in self.running() {
-            node.signal("STOP");
+        if self.running().next().is_some() {
+            signal("STOP", self.running());
         }
         self.nodes.iter_mut().for_each(Node::kill);
     }

@@ -28,7 +28,7 @@ mod writers;
 pub(crate) use address::free_addresses;
 pub(crate) use client::{Answer, Client, Key, Outcome, Probe, Read};
 pub(crate) use cluster::Cluster;
-pub(crate) use node::{Node, Options, QUORATE};
+pub(crate) use node::{Node, Options, QUORATE, signal};
 pub(crate) use seed::Seed;
 pub(crate) use state::{PeerState, RaftState, Role};
 pub(crate) use wait::{READY, stays, wait_until, within};

@@ -40,6 +40,16 @@ impl Options {
     }
 }
 
+/// Sends a signal to running nodes, to all of them at one moment.
+pub(crate) fn signal<'a>(name: &str, nodes: impl IntoIterator<Item = &'a Node>) {
+    let mut kill = Command::new("kill");
+    kill.arg(format!("-{name}"));
+    for node in nodes {
+        kill.arg(node.child.as_ref().expect("a running node").id().to_string());
+    }
+    assert!(kill.status().expect("kill runs").success(), "{kill:?}");
+}
+
 /// A node, running or not.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -156,9 +166,7 @@ impl Node {
 
     /// Sends a signal by its short name: `STOP`, `CONT`, `TERM`.
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("a running node").id();
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
-        assert!(sent.expect("kill runs").success(), "kill -{name} {pid}");
+        signal(name, [self]);
     }
 
     /// Waits for the process to end by itself.

@@ -75,6 +75,7 @@ async fn apply(store: &Store, first: u64, disk: Option<&Disk>) -> Result<()> {
             apply.mark(1, *index, Revision(index + 1));
             batch.changes.extend(applied.changes);
         }
+        batch.changes.extend(apply.origin_changes());
         batch.header = apply.header_record();
         drop(apply);
         if let Some(disk) = disk {

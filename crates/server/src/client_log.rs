@@ -211,8 +211,10 @@ mod tests {
         let poll = PollLine { ip: "10.0.0.1".into(), keys: 1, length: 55 };
         let ms = Duration::from_millis;
         let md5 = Md5::of(b"hello");
-        let line = RequestLine { took: ms(2), ip: "10.0.0.1", key: &key, tenant: "", app: Some("shop") };
-        let persist = PersistLine { self_ip: "10.9.9.9", key: &key, tenant: " ", app: None, at_ms: 7 };
+        let line =
+            RequestLine { took: ms(2), ip: "10.0.0.1", key: &key, tenant: "", app: Some("shop") };
+        let persist =
+            PersistLine { self_ip: "10.9.9.9", key: &key, tenant: " ", app: None, at_ms: 7 };
         let lines = written(|| {
             poll.instant(ms(1), 2);
             poll.no_hang_up(ms(0));

@@ -49,9 +49,10 @@ impl Failure {
             Self::CasMismatch | Self::FieldDoesNotFit => StatusCode::INTERNAL_SERVER_ERROR,
             Self::FieldTooLong => StatusCode::BAD_REQUEST,
             Self::GrayRelease => StatusCode::NOT_IMPLEMENTED,
-            Self::Superseded { .. } | Self::Propose { .. } | Self::Read(_) | Self::BodiesInFlight => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Superseded { .. }
+            | Self::Propose { .. }
+            | Self::Read(_)
+            | Self::BodiesInFlight => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -118,16 +119,31 @@ mod tests {
         let waited = Duration::from_secs(5);
         for (cause, want) in [
             (ProposeError::NoLeader, "no leader"),
-            (ProposeError::Overloaded { limit: 1 }, "too many writes in progress, data not published, key=d+G+public"),
+            (
+                ProposeError::Overloaded { limit: 1 },
+                "too many writes in progress, data not published, key=d+G+public",
+            ),
             (ProposeError::DiskFull, "disk full, data not published, key=d+G+public"),
-            (ProposeError::NoMajority { waited }, "data publish failed, caused failed to notify majority, key=d+G+public"),
-            (ProposeError::OutcomeUnknown { waited }, "data publish outcome unknown, key=d+G+public"),
-            (ProposeError::Stopped, "node is stopping, data publish outcome unknown, key=d+G+public"),
+            (
+                ProposeError::NoMajority { waited },
+                "data publish failed, caused failed to notify majority, key=d+G+public",
+            ),
+            (
+                ProposeError::OutcomeUnknown { waited },
+                "data publish outcome unknown, key=d+G+public",
+            ),
+            (
+                ProposeError::Stopped,
+                "node is stopping, data publish outcome unknown, key=d+G+public",
+            ),
         ] {
             let failure = Failure::Propose { key: key(), cause };
             assert_eq!(failure.text().as_deref(), Some(want));
             assert_eq!(failure.status(), 503);
         }
-        assert_eq!((Failure::CasMismatch.status().as_u16(), Failure::CasMismatch.text()), (500, None));
+        assert_eq!(
+            (Failure::CasMismatch.status().as_u16(), Failure::CasMismatch.text()),
+            (500, None)
+        );
     }
 }

@@ -31,8 +31,8 @@ use quorate_raft::node::Node;
 use tokio::time::Instant;
 
 use self::body::Budget;
-pub(crate) use self::connection::serve;
 use self::connection::Answering;
+pub(crate) use self::connection::serve;
 use self::response::{Response, error_page};
 use self::route::Route;
 use crate::metrics::Metrics;
@@ -131,7 +131,18 @@ where
                 None => later(app, route, v1::get_later(app.clone(), peer, head)),
             }
         }
-        other => now(app, route, plain(app, other, &request)),
+        Route::Listeners
+        | Route::Catalog
+        | Route::Readiness
+        | Route::Liveness
+        | Route::Members
+        | Route::RaftState
+        | Route::RaftLeader
+        | Route::RaftPeer
+        | Route::RaftDatum
+        | Route::Metrics
+        | Route::WrongMethod(_)
+        | Route::Unknown => now(app, route, plain(app, route, &request)),
     }
 }
 

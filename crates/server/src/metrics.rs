@@ -107,7 +107,11 @@ impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("quorate");
         let answers = Family::<AnswerLabels, Counter>::default();
-        registry.register("requests", "Requests answered, by what they asked and got", answers.clone());
+        registry.register(
+            "requests",
+            "Requests answered, by what they asked and got",
+            answers.clone(),
+        );
         let of = |operation| {
             let counter = |answer| answers.get_or_create_owned(&AnswerLabels { operation, answer });
             Answers {

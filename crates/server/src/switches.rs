@@ -74,7 +74,7 @@ impl Switches {
                 .filter_map(two_parts)
                 .filter(|(key, _)| *key == name)
                 .map(|(_, value)| value)
-                .last()
+                .next_back()
         };
         let millis = |name: &str| setting(name)?.parse().ok().map(Duration::from_millis);
         let is_fixed =

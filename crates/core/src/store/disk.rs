@@ -64,7 +64,7 @@ impl Default for DiskOptions {
 pub enum Loaded {
     /// A state that was once applied: its header says up to where.
     Good(State),
-    /// Nothing was ever written, or nothing is left of it.
+    /// There is no such directory.
     Empty,
     /// Damaged or not ours to read: to be set aside and rebuilt.
     Unusable {
@@ -135,7 +135,7 @@ impl Disk {
     pub fn load(dir: &Path, options: &DiskOptions) -> Loaded {
         let loaded = tree::guarded(|| {
             folder::finish_swap(dir)?;
-            if !dir.exists() {
+            if folder::is_absent(dir)? {
                 return Ok(None);
             }
             if !folder::begin_opening(dir)? {
@@ -143,7 +143,7 @@ impl Disk {
             }
             let state = tree::guarded(|| tree::read(dir, options));
             folder::clear_deaths(dir)?;
-            state
+            state.map(Some)
         });
         match loaded {
             Ok(Some(state)) => Loaded::Good(state),

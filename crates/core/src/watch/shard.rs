@@ -218,6 +218,11 @@ impl Shard {
     }
 
     #[cfg(test)]
+    pub(super) const fn buckets(&self) -> usize {
+        self.buckets.len()
+    }
+
+    #[cfg(test)]
     pub(super) const fn fanning_out(&self) -> bool {
         self.cursor != NIL
     }

@@ -324,6 +324,7 @@ proptest! {
             }
         }
         prop_assert_eq!(shard.watched_keys(), model.len());
+        prop_assert!(shard.buckets() <= 8.max(4 * model.len()));
         prop_assert_eq!(shard.listeners(), model.values().map(Vec::len).sum::<usize>());
         for k in 0..400 {
             let mut found = 0;

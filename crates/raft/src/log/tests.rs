@@ -283,6 +283,24 @@ async fn reads_go_past_the_memory() {
 }
 
 #[tokio::test]
+async fn rewritten_entries_stay_in_memory_until_they_are_written() {
+    let mut log = Log::new(small()).await;
+    log.append(entries(0..100, 100)).await.unwrap();
+    log.store.shared.queue.hold(true);
+    log.store.truncate_after(Some(id(1, 9))).await.unwrap();
+    let new: Vec<_> = (10..60).map(|index| entry(2, index, 100)).collect();
+    let flushed = log.submit(new.clone()).await.unwrap();
+    // On disk the old ones still stand at these indexes.
+    log.handle.shared.state.lock().evict(0);
+    assert_eq!(log.all().await[10..], new);
+    log.store.shared.queue.hold(false);
+    flushed.await.unwrap().unwrap();
+    log.handle.shared.state.lock().evict(0);
+    assert_eq!(log.handle.shared.state.lock().cache_bytes(), 0);
+    assert_eq!(log.all().await[10..], new);
+}
+
+#[tokio::test]
 async fn a_limited_read_gives_at_least_one() {
     let mut log = Log::new(LogOptions { cache_bytes: 200_000, ..small() }).await;
     log.append(vec![entry(1, 0, 100_000), entry(1, 1, 100_000), entry(1, 2, 1)]).await.unwrap();

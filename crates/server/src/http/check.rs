@@ -135,14 +135,35 @@ mod tests {
     fn layer_a() {
         let long = |length| "x".repeat(length);
         for (query, want) in [
-            ("dataId=a%20b".to_owned(), "Param 'dataId' is illegal, illegal characters should not appear in the param.\r\n"),
-            (format!("dataId={}", long(257)), "Param 'dataId' is illegal, the param length should not exceed 256.\r\n"),
+            (
+                "dataId=a%20b".to_owned(),
+                "Param 'dataId' is illegal, illegal characters should not appear in the param.\r\n",
+            ),
+            (
+                format!("dataId={}", long(257)),
+                "Param 'dataId' is illegal, the param length should not exceed 256.\r\n",
+            ),
             (format!("dataId={}", long(256)), ""),
-            (format!("group={}", long(129)), "Param 'group' is illegal, the param length should not exceed 128.\r\n"),
-            (format!("tenant={}", long(65)), "Param 'namespaceId/tenant' is illegal, the param length should not exceed 64.\r\n"),
-            ("tenant=a.b&dataId=$".to_owned(), "Param 'namespaceId/tenant' is illegal, illegal characters should not appear in the param.\r\n"),
-            ("namespaceId=+&tenant=%24".to_owned(), "Param 'namespaceId/tenant' is illegal, illegal characters should not appear in the param.\r\n"),
-            ("ip=1+2".to_owned(), "Param 'ip' is illegal, illegal characters should not appear in the param.\r\n"),
+            (
+                format!("group={}", long(129)),
+                "Param 'group' is illegal, the param length should not exceed 128.\r\n",
+            ),
+            (
+                format!("tenant={}", long(65)),
+                "Param 'namespaceId/tenant' is illegal, the param length should not exceed 64.\r\n",
+            ),
+            (
+                "tenant=a.b&dataId=$".to_owned(),
+                "Param 'namespaceId/tenant' is illegal, illegal characters should not appear in the param.\r\n",
+            ),
+            (
+                "namespaceId=+&tenant=%24".to_owned(),
+                "Param 'namespaceId/tenant' is illegal, illegal characters should not appear in the param.\r\n",
+            ),
+            (
+                "ip=1+2".to_owned(),
+                "Param 'ip' is illegal, illegal characters should not appear in the param.\r\n",
+            ),
             ("dataId=&group=+&tenant=".to_owned(), ""),
             ("dataId=%ff".to_owned(), "caused: a parameter is not percent-encoded UTF-8;"),
         ] {
@@ -173,7 +194,10 @@ mod tests {
     fn contents_are_counted_in_utf16_units() {
         let most = "测".repeat(MAX_CONTENT_UNITS);
         assert!(content(&most).is_ok());
-        assert_eq!(refused(content(&format!("{most}a"))), "caused: invalid content, over 10485760;");
+        assert_eq!(
+            refused(content(&format!("{most}a"))),
+            "caused: invalid content, over 10485760;"
+        );
         assert!(is_longer("\u{1f600}", 1) && !is_longer("\u{1f600}", 2));
     }
 }

@@ -27,7 +27,8 @@ use crate::metrics::Metrics;
 const LAST_REQUESTS: Duration = Duration::from_secs(6);
 
 /// What a connection over the limit is told.
-const CROWDED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain;charset=UTF-8\r\n\
+const CROWDED: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain;charset=UTF-8\r\n\
     Retry-After: 1\r\nConnection: close\r\nContent-Length: 29\r\n\r\ncaused: too many connections;";
 
 /// Serves until `stop`, then answers held polls, lets open requests end and returns.

@@ -32,7 +32,9 @@ const fn civil(unix_ms: u64) -> Civil {
 fn digits(number: u64, width: u32, into: &mut String) {
     for place in (0..width).rev() {
         let digit = number / 10_u64.pow(place) % 10;
-        into.push(u32::try_from(digit).ok().and_then(|digit| char::from_digit(digit, 10)).unwrap_or('0'));
+        into.push(
+            u32::try_from(digit).ok().and_then(|digit| char::from_digit(digit, 10)).unwrap_or('0'),
+        );
     }
 }
 

@@ -111,7 +111,8 @@ pub(crate) fn fuzz_probe(bytes: &[u8]) {
     let checked: Result<Vec<_>, _> = checked_lines(&text).collect();
     let Ok(lines) = lines(&text).collect::<Result<Vec<_>, _>>() else { return };
     let words = |line: &Line<'_>| {
-        let tenant = if line.tenant.is_empty() { String::new() } else { format!("{WORD}{}", line.tenant) };
+        let tenant =
+            if line.tenant.is_empty() { String::new() } else { format!("{WORD}{}", line.tenant) };
         format!("{}{WORD}{}{WORD}{}{tenant}", line.data_id, line.group, line.md5)
     };
     let again: String = lines.iter().map(|line| format!("{}{LINE}", words(line))).collect();
@@ -157,19 +158,23 @@ mod tests {
 
     #[test]
     fn the_check_sees_other_lines_than_the_controller() {
-        let check = |text: &str, want: Result<&[(&str, &str, Option<&str>)], InvalidProbe>| {
+        let plain = |tenant| CheckedLine { data_id: "d", group: "g", tenant };
+        let refused = || Err(InvalidProbe);
+        for (text, want) in [
+            ("d^2g^1", Ok(vec![plain(None)])),
+            ("d^2g^2m^2^1", Ok(vec![plain(None)])),
+            ("d^2g^2^2t^1^1", Ok(vec![plain(Some("t"))])),
+            ("d^2g^2m", Ok(vec![plain(None)])),
+            ("^1", Ok(vec![])),
+            ("d^1", refused()),
+            ("d", refused()),
+            ("^1d^2g^2m^1", refused()),
+            ("d^2^2^1", refused()),
+            ("d^2g^2m^2t^2x^1", refused()),
+        ] {
             let text = seen(text);
-            let words = |CheckedLine { data_id, group, tenant }| (data_id, group, tenant);
-            let got: Result<Vec<_>, _> = checked_lines(&text).map(|line| line.map(words)).collect();
-            assert_eq!(got, want.map(<[_]>::to_vec), "{text:?}");
-        };
-        check("d^2g^1", Ok(&[("d", "g", None)]));
-        check("d^2g^2m^2^1", Ok(&[("d", "g", None)]));
-        check("d^2g^2^2t^1^1", Ok(&[("d", "g", Some("t"))]));
-        check("d^2g^2m", Ok(&[("d", "g", None)]));
-        check("^1", Ok(&[]));
-        for wrong in ["d^1", "d", "^1d^2g^2m^1", "d^2^2^1", "d^2g^2m^2t^2x^1"] {
-            check(wrong, Err(InvalidProbe));
+            let got: Result<Vec<_>, _> = checked_lines(&text).collect();
+            assert_eq!(got, want, "{text:?}");
         }
     }
 

@@ -105,7 +105,12 @@ impl<'a> Pairs<'a> {
         self.pairs.iter().any(|pair| pair.name == name && pair.value == value.as_bytes())
     }
 
-    fn push(&mut self, name: Cow<'a, str>, value: &'a [u8], coding: Coding) -> Result<(), Malformed> {
+    fn push(
+        &mut self,
+        name: Cow<'a, str>,
+        value: &'a [u8],
+        coding: Coding,
+    ) -> Result<(), Malformed> {
         if self.pairs.len() == MAX_PAIRS {
             return Err(Malformed::Count);
         }
@@ -135,8 +140,12 @@ impl<'a> Pairs<'a> {
             let (head, _) = split_once(part, b"\r\n\r\n").ok_or(Malformed::Multipart)?;
             let data = part.get(head.len() + 2..).ok_or(Malformed::Multipart)?;
             let (data, next) = split_once(data, &delimiter).ok_or(Malformed::Multipart)?;
-            if let Some(name) = field_name(text(head)?) {
-                self.push(name, data.strip_prefix(b"\r\n").unwrap_or(b""), Coding::Plain)?;
+            if let Some(name) = field_name(&text(head)?) {
+                self.push(
+                    Cow::Owned(name),
+                    data.strip_prefix(b"\r\n").unwrap_or(b""),
+                    Coding::Plain,
+                )?;
             }
             rest = next;
         }
@@ -145,9 +154,10 @@ impl<'a> Pairs<'a> {
 }
 
 /// The name of a part that is a field; `None` for a file, which is no parameter.
-fn field_name(head: Cow<'_, str>) -> Option<Cow<'_, str>> {
+fn field_name(head: &str) -> Option<String> {
     let is_disposition = |line: &&str| {
-        line.split_once(':').is_some_and(|(name, _)| name.eq_ignore_ascii_case("content-disposition"))
+        line.split_once(':')
+            .is_some_and(|(name, _)| name.eq_ignore_ascii_case("content-disposition"))
     };
     let mut name = None;
     for parameter in head.split("\r\n").find(is_disposition)?.split(';').skip(1) {
@@ -159,7 +169,7 @@ fn field_name(head: Cow<'_, str>) -> Option<Cow<'_, str>> {
             name = Some(value.trim().trim_matches('"').to_owned());
         }
     }
-    name.map(Cow::Owned)
+    name
 }
 
 /// What stands before and after the first occurrence of a mark.
@@ -189,7 +199,7 @@ pub(crate) fn decode(raw: &[u8]) -> Result<Cow<'_, str>, Malformed> {
         return text(raw);
     }
     let escapes = raw.iter().filter(|byte| **byte == b'%').count();
-    let length = raw.len().checked_sub(escapes * 2).ok_or(Malformed::Encoding)?;
+    let length = raw.len().checked_add(escapes).ok_or(Malformed::Encoding)?;
     let mut decoded = Vec::with_capacity(length);
     let mut bytes = raw.iter();
     while let Some(byte) = bytes.next() {
@@ -242,7 +252,11 @@ pub(crate) fn fuzz_form(bytes: &[u8]) {
             let Ok(Some(value)) = pairs.first(&name) else { continue };
             let mut encoded = String::new();
             encode(&value, &mut encoded);
-            assert_eq!(decode(encoded.as_bytes()).as_deref(), Ok(&*value), "what is encoded decodes");
+            assert_eq!(
+                decode(encoded.as_bytes()).as_deref(),
+                Ok(&*value),
+                "what is encoded decodes"
+            );
         }
     }
 }
@@ -257,7 +271,9 @@ mod tests {
         let got: Vec<_> = pairs
             .pairs
             .iter()
-            .map(|pair| (pair.name.to_string(), pairs.first(&pair.name).unwrap().unwrap().to_string()))
+            .map(|pair| {
+                (pair.name.to_string(), pairs.first(&pair.name).unwrap().unwrap().to_string())
+            })
             .collect();
         let got: Vec<_> = got.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(got, want);
@@ -307,9 +323,15 @@ mod tests {
             a=%41\r\n--b\r\n--B\r\nContent-Disposition: form-data; name=\"empty\"\r\n\r\n\r\n\
             --B\r\nContent-Disposition: form-data; name=\"f\"; filename=\"x\"\r\n\r\nfile\r\n--B--\r\n";
         let form = |body| Form::Multipart { boundary: "B", body };
-        check("", form(body.as_bytes()), &[("dataId", "d 1"), ("content", "a=%41\r\n--b"), ("empty", "")]);
+        check(
+            "",
+            form(body.as_bytes()),
+            &[("dataId", "d 1"), ("content", "a=%41\r\n--b"), ("empty", "")],
+        );
         check("", form(b"preamble\r\n--B--"), &[]);
-        for broken in ["", "--B", "--B\r\n", "--B\r\nContent-Disposition: form-data; name=a\r\n\r\nx"] {
+        for broken in
+            ["", "--B", "--B\r\n", "--B\r\nContent-Disposition: form-data; name=a\r\n\r\nx"]
+        {
             let parsed = Pairs::parse("", form(broken.as_bytes()));
             assert_eq!(parsed.err(), Some(Malformed::Multipart), "{broken:?}");
         }

@@ -149,7 +149,10 @@ impl Filter {
     fn parse(query: &str) -> Result<Self, super::pairs::Malformed> {
         let pairs = Pairs::parse(query, Form::None)?;
         let text = |name| pairs.first(name).map(|text| text.unwrap_or_default().trim().to_owned());
-        Ok(Self { address: text("address")?, state: Some(text("state")?).filter(|it| !it.is_empty()) })
+        Ok(Self {
+            address: text("address")?,
+            state: Some(text("state")?).filter(|it| !it.is_empty()),
+        })
     }
 }
 
@@ -256,6 +259,9 @@ mod tests {
              \"namingAbility\":{\"supportJraft\":true}},\"failAccessCnt\":0,\
              \"grpcReportEnabled\":true}"
         );
-        assert_eq!((listed[1].state, known_state("up"), known_state("x")), ("DOWN", Some("UP"), None));
+        assert_eq!(
+            (listed[1].state, known_state("up"), known_state("x")),
+            ("DOWN", Some("UP"), None)
+        );
     }
 }

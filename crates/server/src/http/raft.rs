@@ -83,8 +83,7 @@ fn peers(status: &Status) -> Vec<Peer> {
             "FOLLOWER"
         },
     };
-    let mut peers: Vec<_> =
-        status.members.iter().map(|it| peer(it.id, &it.member.peer)).collect();
+    let mut peers: Vec<_> = status.members.iter().map(|it| peer(it.id, &it.member.peer)).collect();
     if !status.members.iter().any(|it| it.id == status.id) {
         peers.push(peer(status.id, &status.me.peer));
     }
@@ -230,7 +229,12 @@ mod tests {
             voted_for: Some(2),
             leader,
             members: (1..=2)
-                .map(|id| MemberStatus { id, member: member(id), is_voter: true, is_reachable: true })
+                .map(|id| MemberStatus {
+                    id,
+                    member: member(id),
+                    is_voter: true,
+                    is_reachable: true,
+                })
                 .collect(),
             last_index: Some(7),
             commit_index: Some(6),
@@ -258,7 +262,7 @@ mod tests {
              \"appliedIndex\":5,\"revision\":0,"
         );
         assert_eq!(
-            &after[32..],
+            after.split_at(32).1,
             "\",\"snapshotIndex\":null,\"purgedIndex\":null,\"configCount\":0}"
         );
     }
@@ -285,7 +289,8 @@ mod tests {
             ("keys=d,d+G+n+x,,d%25+G", "- - - -"),
         ] {
             let keys = keys(query, "/").map_err(|refused| seen(*refused)).unwrap();
-            let text = |key: &Option<GroupKey>| key.as_ref().map_or("-".to_owned(), ToString::to_string);
+            let text =
+                |key: &Option<GroupKey>| key.as_ref().map_or("-".to_owned(), ToString::to_string);
             assert_eq!(keys.iter().map(text).collect::<Vec<_>>().join(" "), want, "{query}");
         }
         assert_eq!(keys("", "/").map_err(|refused| seen(*refused).0), Err(400));

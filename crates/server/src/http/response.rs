@@ -78,7 +78,11 @@ pub(crate) fn value(text: impl Into<Bytes>) -> HeaderValue {
 }
 
 /// JSON in the form of `/v1/cs/*` or elsewhere.
-pub(crate) fn json(status: StatusCode, content_type: &HeaderValue, body: &impl Serialize) -> Response {
+pub(crate) fn json(
+    status: StatusCode,
+    content_type: &HeaderValue,
+    body: &impl Serialize,
+) -> Response {
     match serde_json::to_vec(body) {
         Ok(body) => respond(status, content_type, body),
         Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, &TEXT, ""),
@@ -106,7 +110,7 @@ pub(crate) fn malformed(why: Malformed) -> Refused {
 
 /// What the parameter check in front of the controllers answers (config.md §1.2, layer A).
 pub(crate) fn check_failed(message: &str) -> Refused {
-    let mut response = respond(StatusCode::BAD_REQUEST, &JSON, format!("{message}\r\n"));
+    let mut response = respond(StatusCode::BAD_REQUEST, &JSON, format!("{message}\n"));
     forbid_caching(response.headers_mut());
     Box::new(response)
 }
@@ -182,7 +186,8 @@ pub(crate) mod tests {
 
     #[test]
     fn errors_close_the_connection() {
-        for (status, closes) in [(400, true), (404, false), (500, true), (503, true), (410, false)] {
+        for (status, closes) in [(400, true), (404, false), (500, true), (503, true), (410, false)]
+        {
             let (_, headers, body) = seen(caused(StatusCode::from_u16(status).unwrap(), "why"));
             assert_eq!(headers.iter().any(|(name, _)| name == "connection"), closes, "{status}");
             assert_eq!(body, "caused: why;");
@@ -203,6 +208,9 @@ pub(crate) mod tests {
         assert_eq!(status, 400);
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(body["message"], "Required parameter 'dataId' is not present.");
-        assert_eq!((&body["error"], &body["path"]), (&"Bad Request".into(), &"/nacos/v1/cs/configs".into()));
+        assert_eq!(
+            (&body["error"], &body["path"]),
+            (&"Bad Request".into(), &"/nacos/v1/cs/configs".into())
+        );
     }
 }

@@ -10,11 +10,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::body::Body;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED};
 use hyper::http::request::Parts;
-use bytes::Bytes;
 use quorate_core::command::Writer;
 use quorate_core::content::ContentType;
 use quorate_core::key::GroupKey;
@@ -209,7 +209,13 @@ where
     let outcome = config::remove(&app.node, key.clone(), writer, app.deadline()).await;
     let requester = caller::app(&head.headers);
     if client_log::is_on() {
-        let line = RequestLine { took: start.elapsed(), ip: &ip, key: &key, tenant: &tenant, app: requester };
+        let line = RequestLine {
+            took: start.elapsed(),
+            ip: &ip,
+            key: &key,
+            tenant: &tenant,
+            app: requester,
+        };
         line.remove(outcome.is_ok());
     }
     match outcome {
@@ -217,7 +223,8 @@ where
         Ok(reply) => {
             if client_log::is_tracing() {
                 let (self_ip, at_ms) = (app.self_ip.as_ref(), clock::unix_ms());
-                PersistLine { self_ip, key: &key, tenant: &tenant, app: requester, at_ms }.removed(&ip);
+                PersistLine { self_ip, key: &key, tenant: &tenant, app: requester, at_ms }
+                    .removed(&ip);
             }
             done(reply.revision)
         }

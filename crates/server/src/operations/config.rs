@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_core::command::{Command, Describe, ExpectedMd5, Outcome, Publish, Remove, Reply, Writer};
+use quorate_core::command::{
+    Command, Describe, ExpectedMd5, Outcome, Publish, Remove, Reply, Writer,
+};
 use quorate_core::content::{ContentType, Md5};
 use quorate_core::key::GroupKey;
 use quorate_core::kind::config::ConfigDatum;
@@ -141,10 +143,10 @@ async fn propose(
 /// none in the reference but the width of their columns.
 fn check(describe: &Describe, writer: &Writer) -> Result<(), Failure> {
     const TAGS: usize = 5;
-    let Describe { app, tags, description, used_for, effect, schema, encrypted_data_key } = describe;
-    let longer = |text: &str, limit: usize| {
-        text.len() > limit && text.encode_utf16().nth(limit).is_some()
-    };
+    let Describe { app, tags, description, used_for, effect, schema, encrypted_data_key } =
+        describe;
+    let longer =
+        |text: &str, limit: usize| text.len() > limit && text.encode_utf16().nth(limit).is_some();
     // Empty pieces at the end do not count.
     let tags = || tags.as_deref().unwrap_or_default().trim_end_matches(',').split(',');
     let described = tags().count() <= TAGS
@@ -186,7 +188,8 @@ mod tests {
         for (change, limit, status) in fields {
             assert_eq!((with(change, limit), with(change, limit + 1)), (None, Some(status)));
         }
-        for (tags, refused) in [("a,b,c,d,e", false), ("a,b,c,d,e,,", false), ("a,b,c,d,e,f", true)] {
+        for (tags, refused) in [("a,b,c,d,e", false), ("a,b,c,d,e,,", false), ("a,b,c,d,e,f", true)]
+        {
             let describe = Describe { tags: Some(tags.to_owned()), ..Describe::default() };
             assert_eq!(check(&describe, &Writer::default()).is_err(), refused, "{tags}");
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Damaged directories that are kept for whoever wants to look at them.
 const KEPT_BAD: usize = 2;
 /// Openings that may die before the directory counts as unusable.
-const MAX_DEATHS: usize = 2;
+const MAX_DEATHS: usize = 3;
 
 /// `dir` with `suffix` after its name, beside it.
 pub(super) fn sibling(dir: &Path, suffix: &str) -> PathBuf {
@@ -47,6 +47,15 @@ pub(super) fn finish_swap(dir: &Path) -> io::Result<()> {
     }
     remove(&fresh(dir))?;
     remove(&retired)
+}
+
+/// Whether there is no such directory, or nothing in it.
+pub(super) fn is_absent(dir: &Path) -> io::Result<bool> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes a directory and all in it, if it is there.

@@ -74,7 +74,9 @@ impl Feed {
         let applied =
             apply.proposal(revision, &Proposal { id, time: LogTime(1000 + index), command });
         apply.mark(1, index, revision);
-        Batch { changes: applied.changes, header: apply.header_record() }
+        let mut changes = applied.changes;
+        changes.extend(apply.origin_changes());
+        Batch { changes, header: apply.header_record() }
     }
 
     pub(in crate::store) fn state(&self) -> State {

@@ -43,20 +43,17 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Opens or creates.
+    /// Opens a directory that was written before.
     pub(super) fn open(dir: &Path, options: &DiskOptions) -> Result<Self, Fault> {
         let db = open_db(dir, options)?;
-        let (totals, applied) = match db.get(HEADER_KEY)? {
-            Some(value) => {
-                check_format(&db)?;
-                let HeaderRow { totals, header } = HeaderRow::decode(&value)?;
-                (totals, applied_of(&header)?)
-            }
-            None if db.is_empty() => (Totals::default(), None),
-            None => return Err(Fault::Malformed("rows without a header")),
-        };
-        let log = File::options().read(true).write(true).open(dir.join("db"))?;
-        Ok(Self { db, log, totals, applied })
+        let HeaderRow { totals, header } = header_of(&db)?;
+        Ok(Self { db, log: log_of(dir)?, totals, applied: applied_of(&header)? })
+    }
+
+    /// Creates a directory, to be filled by [`Self::stage`] and ended by [`Self::write`].
+    pub(super) fn create(dir: &Path, options: &DiskOptions) -> Result<Self, Fault> {
+        let db = open_db(dir, options)?;
+        Ok(Self { db, log: log_of(dir)?, totals: Totals::default(), applied: None })
     }
 
     /// Log index of the last entry that is written here.
@@ -124,13 +121,21 @@ fn open_db(dir: &Path, options: &DiskOptions) -> Result<sled::Db, Fault> {
     Ok(config.open()?)
 }
 
-fn check_format(db: &sled::Db) -> Result<(), Fault> {
-    let format = db.get(FORMAT_KEY)?.ok_or(Fault::Malformed("format"))?;
+fn log_of(dir: &Path) -> Result<File, Fault> {
+    Ok(File::options().read(true).write(true).open(dir.join("db"))?)
+}
+
+/// The header. Each directory has one from its first batch on: without it, sled lost all and
+/// calls it a new one.
+fn header_of(db: &sled::Db) -> Result<HeaderRow, Fault> {
+    let format = db.get(FORMAT_KEY)?.ok_or(Fault::Malformed("tree: it has no format"))?;
     let format = <[u8; 4]>::try_from(&*format).map_err(|_| Fault::Malformed("format"))?;
     match u32::from_be_bytes(format) {
-        FORMAT => Ok(()),
-        other => Err(Fault::Format(other)),
+        FORMAT => {}
+        other => return Err(Fault::Format(other)),
     }
+    let value = db.get(HEADER_KEY)?.ok_or(Fault::Malformed("tree: it has no header"))?;
+    HeaderRow::decode(&value)
 }
 
 fn applied_of(header: &[u8]) -> Result<Option<u64>, Fault> {
@@ -139,14 +144,9 @@ fn applied_of(header: &[u8]) -> Result<Option<u64>, Fault> {
 }
 
 /// Reads the whole directory and closes it, so that nothing of sled's cache stays in memory.
-/// `None` when nothing was ever written.
-pub(super) fn read(dir: &Path, options: &DiskOptions) -> Result<Option<State>, Fault> {
+pub(super) fn read(dir: &Path, options: &DiskOptions) -> Result<State, Fault> {
     let db = open_db(dir, options)?;
-    let Some(value) = db.get(HEADER_KEY)? else {
-        return if db.is_empty() { Ok(None) } else { Err(Fault::Malformed("no header")) };
-    };
-    check_format(&db)?;
-    let HeaderRow { totals: expected, header } = HeaderRow::decode(&value)?;
+    let HeaderRow { totals: expected, header } = header_of(&db)?;
     let mut builder = StateBuilder::default();
     let mut totals = Totals::default();
     let mut entries = db.iter();
@@ -169,7 +169,7 @@ pub(super) fn read(dir: &Path, options: &DiskOptions) -> Result<Option<State>, F
     if totals != expected {
         return Err(Fault::Malformed("totals"));
     }
-    Ok(Some(builder.finish(&header)?))
+    Ok(builder.finish(&header)?)
 }
 
 /// The chunks that follow an entry, joined. Memory grows with what is read, not with `length`.

@@ -28,6 +28,9 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     suspended: AtomicBool,
     written: AtomicU64,
+    /// Makes the next writes fail.
+    #[cfg(test)]
+    pub(super) full: AtomicBool,
 }
 
 impl Shared {
@@ -36,6 +39,8 @@ impl Shared {
             queue: Queue::new(options),
             suspended: AtomicBool::new(false),
             written: AtomicU64::new(NOTHING),
+            #[cfg(test)]
+            full: AtomicBool::new(false),
         }
     }
 
@@ -134,6 +139,9 @@ impl Writer {
 
     fn start(&mut self) {
         let opened = guarded(|| {
+            if folder::is_absent(&self.dir)? {
+                return self.build(&State::default());
+            }
             if !folder::begin_opening(&self.dir)? {
                 return Err(Fault::DiedOpening);
             }
@@ -175,7 +183,14 @@ impl Writer {
         if pending.header.is_none() {
             return;
         }
-        match guarded(|| tree.write(&pending)) {
+        let written = guarded(|| {
+            #[cfg(test)]
+            if self.shared.full.load(Ordering::Acquire) {
+                return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+            }
+            tree.write(&pending)
+        });
+        match written {
             Ok(()) => {
                 let applied = tree.applied();
                 self.note_written(applied);
@@ -235,7 +250,7 @@ impl Writer {
         }
         let fresh = folder::fresh(&self.dir);
         folder::remove(&fresh)?;
-        let mut tree = Tree::open(&fresh, &self.options)?;
+        let mut tree = Tree::create(&fresh, &self.options)?;
         let mut batch = sled::Batch::default();
         let mut bytes = 0;
         let mut keys = state.configs().map(|(key, _)| rows::config_key(key));

@@ -20,11 +20,7 @@ fn gone(instead: &str, switch: &str, path: &str) -> Response {
     error_page(StatusCode::GONE, &message, path)
 }
 
-fn refuse(
-    pairs: &Pairs<'_>,
-    path: &str,
-    forms: &[(&str, &str, &str)],
-) -> Result<(), Refused> {
+fn refuse(pairs: &Pairs<'_>, path: &str, forms: &[(&str, &str, &str)]) -> Result<(), Refused> {
     match forms.iter().find(|(name, value, _)| pairs.is(name, value)) {
         Some((_, _, instead)) => Err(Box::new(gone(instead, CONSOLE, path))),
         None => Ok(()),

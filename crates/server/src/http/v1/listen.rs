@@ -180,7 +180,7 @@ fn keys(text: &str, limit: usize) -> Result<(Vec<PolledKey>, String, usize), Ref
         if let Some(key) = key(&line) {
             let polled = PolledKey { key, md5, tag };
             match places.get(&polled.key).and_then(|place| keys.get_mut(*place)) {
-                Some(earlier) => *earlier = polled,
+                Some(_) => {}
                 None => {
                     places.insert(polled.key.clone(), keys.len());
                     keys.push(polled);
@@ -250,7 +250,8 @@ fn decide(app: &App, asked: Asked, arrived: Option<Box<Arrived>>) -> Next {
     };
     if !impossible.is_empty() || no_hang_up {
         let changed = listen::compare(store, &keys);
-        let changed: Vec<_> = changed.iter().filter_map(|index| keys.get(*index)).cloned().collect();
+        let changed: Vec<_> =
+            changed.iter().filter_map(|index| keys.get(*index)).cloned().collect();
         if !changed.is_empty() || !impossible.is_empty() {
             return instant(&changed, impossible);
         }
@@ -331,7 +332,6 @@ impl Held {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the poll is over, and what it kept goes")]
 fn timed_out(app: &App, fixed: Option<Box<Fixed>>, arrived: Option<Box<Arrived>>) -> Response {
     let Some(fixed) = fixed else {
         app.metrics.polled(PollAnswer::Timeout);

@@ -33,7 +33,11 @@ fn gets_are_read_or_refused() {
         ("dataId=&group=G", 400, "caused: invalid dataId : ;"),
         ("dataId=a%20b&group=", 400, "Param 'dataId' is illegal, illegal characters"),
         ("dataId=d&group=G&tag=a@b", 400, "caused: invalid tag : a@b;"),
-        ("dataId=d&group=G&consistency=x", 400, "caused: invalid consistency : x, allowed are local"),
+        (
+            "dataId=d&group=G&consistency=x",
+            400,
+            "caused: invalid consistency : x, allowed are local",
+        ),
         ("dataId=d&group=G&min-revision=-1", 400, "caused: invalid min-revision : -1;"),
         ("dataId=%zz&group=G", 400, "caused: a parameter is not percent-encoded UTF-8;"),
         ("search=blur", 410, "v3/console/cs/config/list"),
@@ -61,7 +65,11 @@ fn gets_name_key_and_freshness() {
         ),
     ] {
         let Ok(get) = read_get(query, PATH) else { panic!("{query}") };
-        assert_eq!((get.named.key.to_string().as_str(), get.freshness), (key, freshness), "{query}");
+        assert_eq!(
+            (get.named.key.to_string().as_str(), get.freshness),
+            (key, freshness),
+            "{query}"
+        );
     }
 }
 
@@ -131,7 +139,11 @@ mod publishing {
     use super::super::publish::{Read, read};
     use super::*;
 
-    fn published(query: &str, form: &str, headers: &[(&'static str, &str)]) -> Result<Read, Refused> {
+    fn published(
+        query: &str,
+        form: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Read, Refused> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(*name, value.parse().expect("a header value"));
@@ -148,7 +160,10 @@ mod publishing {
             panic!("valid")
         };
         assert_eq!((request.key.to_string().as_str(), tenant.as_str()), ("d+G+dev", "dev"));
-        assert_eq!((request.content.as_ref(), request.content_type), (&b"a=1+1 x"[..], ContentType::Json));
+        assert_eq!(
+            (request.content.as_ref(), request.content_type),
+            (&b"a=1+1 x"[..], ContentType::Json)
+        );
         assert_eq!(request.md5, Md5::of(b"a=1+1 x"));
         assert_eq!(request.expected, Some(ExpectedMd5::NeverEqual));
         assert_eq!(request.release, Release::Formal);
@@ -202,8 +217,16 @@ mod publishing {
             ("dataId=+&group=G&content=", 400, "caused: invalid dataId :  ;"),
             ("dataId=d&group=+&content=", 400, "caused: invalid group :  ;"),
             ("dataId=&group=&content=&namespaceId=n&tenant=a.%2F", 400, "caused: invalid tenant;"),
-            ("dataId=d&group=G&content=c&tag=xxxxxxxxxxxxxxxxx", 400, "caused: too long tag, over 16;"),
-            ("dataId=d&group=G&content=%ff", 400, "caused: a parameter is not percent-encoded UTF-8;"),
+            (
+                "dataId=d&group=G&content=c&tag=xxxxxxxxxxxxxxxxx",
+                400,
+                "caused: too long tag, over 16;",
+            ),
+            (
+                "dataId=d&group=G&content=%ff",
+                400,
+                "caused: a parameter is not percent-encoded UTF-8;",
+            ),
             ("dataId=d&group=G&import=true", 410, "v3/console/cs/config/import"),
             ("clone=true", 410, "v3/console/cs/config/clone"),
         ] {

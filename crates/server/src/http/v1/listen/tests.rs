@@ -7,7 +7,11 @@ use super::*;
 
 const PATH: &str = "/nacos/v1/cs/configs/listener";
 
-fn parsed(listening: &str, headers: &[(&'static str, &str)], limit: usize) -> Result<Asked, (u16, String)> {
+fn parsed(
+    listening: &str,
+    headers: &[(&'static str, &str)],
+    limit: usize,
+) -> Result<Asked, (u16, String)> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         map.insert(*name, value.parse().expect("a header value"));
@@ -31,14 +35,23 @@ fn lines_become_keys() {
         ("d^2G^2^1", vec!["d+G+public Empty 0"], "", 1, 5),
         ("d^2G^2x^2^1", vec!["d+G+public Other 0"], "", 1, 7),
         ("d^2G^2x^2public^1", vec!["d+G+public Other 1"], "", 1, 13),
-        (&format!("d^2G^2{md5}^2dev^1e^2G^2^1"), vec![&format!("d+G+dev Digest({md5}) 1"), "e+G+public Empty 0"], "", 2, 46),
+        (
+            &format!("d^2G^2{md5}^2dev^1e^2G^2^1"),
+            vec![&format!("d+G+dev Digest({md5}) 1"), "e+G+public Empty 0"],
+            "",
+            2,
+            46,
+        ),
         ("d^2G^2x^1d^2G^2^2public^1", vec!["d+G+public Empty 1"], "", 1, 18),
         ("d^2G^2x", vec![], "", 0, 5),
         ("^2G^2^1d^2+^2x^1", vec![], "d%02+%01", 2, 10),
     ] {
         let asked = parsed(listening, &[], 10).unwrap_or_else(|why| panic!("{listening}: {why:?}"));
         assert_eq!(keys_of(&asked), keys, "{listening}");
-        assert_eq!((asked.impossible.as_str(), asked.count, asked.length), (impossible, count, length));
+        assert_eq!(
+            (asked.impossible.as_str(), asked.count, asked.length),
+            (impossible, count, length)
+        );
     }
 }
 
@@ -51,7 +64,11 @@ fn refusals_are_those_of_the_reference() {
         ("d%2502G%2502m%25", 400, "caused: invalid probeModify;"),
         ("d^1", 500, "\"message\":\"invalid probeModify\""),
         ("d^2G^2m^2t^2x^1", 500, "\"message\":\"invalid probeModify\""),
-        ("a%2520b^2G^2^1", 400, "Param 'dataId' is illegal, illegal characters should not appear in the param.\r\n"),
+        (
+            "a%2520b^2G^2^1",
+            400,
+            "Param 'dataId' is illegal, illegal characters should not appear in the param.\r\n",
+        ),
         ("d^2G^2^2a.b^1", 400, "Param 'namespaceId/tenant' is illegal, illegal characters"),
         ("a^2G^2^1b^2G^2^1c^2G^2^1", 400, "caused: invalid probeModify;"),
     ] {

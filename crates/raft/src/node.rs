@@ -49,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) polls: Arc<PollService>,
     pub(crate) index: Arc<WatchIndex>,
     pub(crate) leader: watch::Sender<Option<Leader>>,
+    /// The highest term in which a leader has called this process.
+    pub(crate) heard: watch::Sender<u64>,
     pub(crate) forwarder: Forwarder,
     pub(crate) reader: Mutex<Option<(Leader, Client)>>,
     pub(crate) reachable: Mutex<BTreeSet<NodeId>>,
@@ -141,7 +143,12 @@ impl Node {
             role,
             term: metrics.current_term,
             voted_for: Some(metrics.vote.leader_id.voted_for).filter(|_| metrics.current_term > 0),
-            leader: inner.leader.borrow().as_ref().map(|leader| leader.id),
+            leader: inner
+                .leader
+                .borrow()
+                .as_ref()
+                .filter(|leader| leader.term == metrics.current_term)
+                .map(|leader| leader.id),
             members: members.collect(),
             last_index: metrics.last_log_index,
             commit_index: metrics.local_committed.map(|id| id.index),

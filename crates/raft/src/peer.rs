@@ -145,7 +145,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     async fn new_client(&mut self, target: NodeId, node: &Member) -> Link {
         let cluster = self.cluster.get().copied();
         let client = client(&node.peer, &self.credentials, cluster, Some(target));
-        Link { client: client.map_err(|error| error.to_string()) }
+        Link { client: client.map_err(|error| error.to_string()), failures: 0 }
     }
 }
 
@@ -154,6 +154,20 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub(crate) struct Link {
     /// An address that does not parse makes a link that never works.
     client: Result<Client, String>,
+    /// Append streams that ended in an error since the last one that answered.
+    failures: u32,
+}
+
+/// Pause before an append stream is opened again: doubled for each failure in a row up to the
+/// most. openraft's own back-off does not reach a call that is refused before it reads anything.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+fn pause_after(failures: u32) -> Duration {
+    match failures {
+        0 => Duration::ZERO,
+        _ => (FIRST_PAUSE * 2_u32.saturating_pow(failures - 1).min(1000)).min(LONGEST_PAUSE),
+    }
 }
 
 type RpcError = RPCError<TypeConfig>;
@@ -217,12 +231,16 @@ impl RaftNetworkV2<TypeConfig> for Link {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         Box::pin(async move {
+            tokio::time::sleep(pause_after(self.failures)).await;
+            // Until it has answered.
+            self.failures = self.failures.saturating_add(1);
             let answers = self
                 .client()?
                 .append(input.map(append_out))
                 .await
                 .map_err(|status| rpc_error(&status))?
                 .into_inner();
+            self.failures = 0;
             let decoded = answers.map(|answer| match answer {
                 Ok(answer) => append_reply_in(answer).map_err(garbled),
                 Err(status) => Err(rpc_error(&status)),

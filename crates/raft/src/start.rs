@@ -300,6 +300,7 @@ async fn assemble(
         polls,
         index,
         leader: watch::Sender::new(None),
+        heard: watch::Sender::new(0),
         forwarder,
         reader: Mutex::new(None),
         reachable: Mutex::default(),
@@ -338,7 +339,12 @@ impl Inner {
     }
 
     fn spawn_tasks(self: &Arc<Self>, runtime: &tokio::runtime::Handle) {
-        let follow = leader::follow(self.raft.clone(), self.leader.clone(), self.stop.clone());
+        let follow = leader::follow(
+            self.raft.clone(),
+            self.leader.clone(),
+            self.heard.subscribe(),
+            self.stop.clone(),
+        );
         self.tasks.spawn_on(follow, runtime);
         self.tasks.spawn_on(Arc::clone(self).found_or_wait(), runtime);
         self.tasks.spawn_on(Arc::clone(self).probe_members(), runtime);

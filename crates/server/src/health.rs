@@ -56,6 +56,10 @@ impl HealthQuestion {
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{shown}: {error}"))?;
         let ports: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| format!("{shown}: {error}"))?;
+        let address = ports.get("httpAddress").and_then(serde_json::Value::as_str);
+        if let Some(address) = address.and_then(|address| address.parse().ok()) {
+            return Ok(vec![address]);
+        }
         let port = ports.get("http").and_then(serde_json::Value::as_u64);
         let port = port.and_then(|port| u16::try_from(port).ok());
         let port = port.ok_or_else(|| format!("{shown} names no http port"))?;

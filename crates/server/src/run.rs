@@ -1,6 +1,6 @@
 //! Builds the parts in order, waits for the end, stops them in reverse.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +43,9 @@ struct Ports {
     http: u16,
     grpc: u16,
     peer: u16,
+    /// Where a probe on this machine finds the HTTP listener.
+    #[serde(rename = "httpAddress")]
+    http_address: String,
 }
 
 /// Runs a node until it is told to stop or fails.
@@ -60,6 +63,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         http: listeners.http.local_addr()?.port(),
         grpc: listeners.grpc.local_addr()?.port(),
         peer: listeners.peer.local_addr()?.port(),
+        http_address: probed(listeners.http.local_addr()?).to_string(),
     };
     let mut stopping = Stopping::install()?;
     let mut registry = Registry::default();
@@ -154,6 +158,16 @@ fn limits(config: &Config, connections: usize) -> http::Limits {
         deadline: limits.proposal_deadline,
         poll_hold_min: limits.poll_hold_min,
     }
+}
+
+/// An unspecified address is reached through loopback.
+fn probed(mut http: SocketAddr) -> SocketAddr {
+    match http.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => http.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => http.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    http
 }
 
 fn register_build(registry: &mut Registry) {

@@ -99,11 +99,19 @@ impl wire::peer_server::Peer for Service {
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Reply<Self::AppendStream> {
         self.check_member(request.metadata()).await?;
-        let requests = tokio_stream::StreamExt::map_while(request.into_inner(), |request| {
+        let inner = Arc::clone(&self.0);
+        let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |request| {
             // An error is the leader closing the stream or a broken link: it will open another.
-            append_in(request.ok()?)
+            let request = append_in(request.ok()?)
                 .inspect_err(|error| tracing::warn!(%error, "append stream ended"))
-                .ok()
+                .ok()?;
+            let term = request.vote.leader_id.term;
+            inner.heard.send_if_modified(|heard| {
+                let is_new = *heard < term;
+                *heard = term.max(*heard);
+                is_new
+            });
+            Some(request)
         });
         let answers = self
             .0

@@ -199,7 +199,7 @@ pub(crate) fn decode(raw: &[u8]) -> Result<Cow<'_, str>, Malformed> {
         return text(raw);
     }
     let escapes = raw.iter().filter(|byte| **byte == b'%').count();
-    let length = raw.len().checked_add(escapes).ok_or(Malformed::Encoding)?;
+    let length = raw.len().checked_sub(escapes * 2).ok_or(Malformed::Encoding)?;
     let mut decoded = Vec::with_capacity(length);
     let mut bytes = raw.iter();
     while let Some(byte) = bytes.next() {

@@ -110,7 +110,7 @@ pub(crate) fn malformed(why: Malformed) -> Refused {
 
 /// What the parameter check in front of the controllers answers (config.md §1.2, layer A).
 pub(crate) fn check_failed(message: &str) -> Refused {
-    let mut response = respond(StatusCode::BAD_REQUEST, &JSON, format!("{message}\n"));
+    let mut response = respond(StatusCode::BAD_REQUEST, &JSON, format!("{message}\r\n"));
     forbid_caching(response.headers_mut());
     Box::new(response)
 }

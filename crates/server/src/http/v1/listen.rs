@@ -180,7 +180,7 @@ fn keys(text: &str, limit: usize) -> Result<(Vec<PolledKey>, String, usize), Ref
         if let Some(key) = key(&line) {
             let polled = PolledKey { key, md5, tag };
             match places.get(&polled.key).and_then(|place| keys.get_mut(*place)) {
-                Some(_) => {}
+                Some(earlier) => *earlier = polled,
                 None => {
                     places.insert(polled.key.clone(), keys.len());
                     keys.push(polled);

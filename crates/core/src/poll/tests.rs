@@ -354,7 +354,7 @@ async fn a_change_right_after_the_comparison_ends_the_wait() {
 /// that misses it waits in vain.
 #[test]
 fn no_change_falls_between_register_and_compare() {
-    const LAST: u64 = 2_000;
+    const LAST: u64 = 700;
     const POLLERS: u64 = 4;
     let runtime =
         Builder::new_multi_thread().worker_threads(3).enable_time().build().expect("runs");

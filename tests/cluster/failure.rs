@@ -135,24 +135,31 @@ async fn a_node_started_alone_shows_nothing_older() {
         cluster.client(0).publish(&key, content).await.acknowledged();
     }
     cluster.agree().await;
-    cluster.kill_all();
-    cluster.node(1).start();
-    cluster.nodes()[1].answering().await;
-    let client = cluster.client(1).clone();
-    let tasks = TaskTracker::new();
-    let poll = tasks.spawn(client.poll(&[Probe::of(&key, "settled")], HOLD));
-    // Without a leader it does not know what was committed: it may say so, but it may neither
-    // answer with what was before nor tell a listener that its content is gone.
+    // One that led remembers that it did; one that followed, whom.
+    let led = cluster.leader().await;
+    for alone in [led, (led + 1) % 3] {
+        cluster.kill_all();
+        cluster.node(alone).start();
+        cluster.nodes()[alone].answering().await;
+        stays_settled(&cluster, alone, &key).await;
+        cluster.start_all();
+        cluster.ready().await;
+        assert_eq!(cluster.client(alone).read(&key).await.as_deref(), Some("settled"));
+    }
+}
+
+/// Without a majority a node does not know what was committed: it may say so, but it may neither
+/// answer with what was before nor tell a listener that its content is gone.
+async fn stays_settled(cluster: &Cluster, alone: usize, key: &Key) {
+    let client = cluster.client(alone);
+    let poll = TaskTracker::new().spawn(client.poll(&[Probe::of(key, "settled")], HOLD));
     stays("no readiness without a leader", Duration::from_secs(3), async || {
-        let answer = client.get(&key, Read::Local).await.expect("an answer");
+        let answer = client.get(key, Read::Local).await.expect("an answer");
         let right = answer.status == 200 && answer.content() == Some("settled");
         assert!(right || answer.status == 503, "{answer:?}");
         !client.is_ready().await
     })
     .await;
-    cluster.start_all();
-    cluster.ready().await;
-    assert_eq!(client.read(&key).await.as_deref(), Some("settled"));
     if poll.is_finished() {
         let answer = poll.await.unwrap().unwrap();
         assert_eq!(answer.status, 503, "{answer:?}");

@@ -53,8 +53,8 @@ impl Default for DiskOptions {
             cache_bytes: 4 * 1024 * 1024,
             queue_batches: 4096,
             queue_bytes: 16 * 1024 * 1024,
-            linger: Duration::from_millis(50),
-            merge_bytes: 4 * 1024 * 1024,
+            linger: Duration::from_millis(500),
+            merge_bytes: 8 * 1024 * 1024,
         }
     }
 }

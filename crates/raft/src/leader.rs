@@ -1,5 +1,7 @@
 //! The leader this node knows, as one small watched value.
 
+use std::time::Duration;
+
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::watch;
@@ -7,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::node::Raft;
 use crate::types::{Member, NodeId};
+
+/// How often a leader that no majority has answered looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A leader and the term it leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,14 +32,20 @@ pub(crate) async fn follow(
     stop: CancellationToken,
 ) {
     let mut metrics = raft.server_metrics();
+    let acknowledged = raft.data_metrics();
     loop {
+        // A restarted leader leads on until it hears of another; but only a majority that
+        // answered in this process makes it one.
+        let is_acknowledged = acknowledged.borrow_watched().last_quorum_acked.is_some();
         let heard_term = *heard.borrow_and_update();
+        let mut looks_again = false;
         let now = {
             let metrics = metrics.borrow_and_update();
+            looks_again |= metrics.state == ServerState::Leader && !is_acknowledged;
             let term = metrics.vote.leader_id.term;
             // A candidate's vote is its own, and says nothing of who leads.
             let is_sure = match metrics.state {
-                ServerState::Leader => true,
+                ServerState::Leader => is_acknowledged,
                 ServerState::Follower | ServerState::Learner => heard_term == term,
                 ServerState::Candidate | ServerState::Shutdown => false,
             };
@@ -54,6 +65,7 @@ pub(crate) async fn follow(
             changed
         });
         tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY), if looks_again => {}
             changed = metrics.changed() => if changed.is_err() { return },
             changed = heard.changed() => if changed.is_err() { return },
             () = stop.cancelled() => return,

@@ -49,6 +49,8 @@ fn figures(inner: &Inner) -> Vec<(&'static str, &'static str, i64)> {
     let last = metrics.last_log_index.map_or(-1, int);
     let lag = inner.applied.disk.lag();
     let members = inner.members();
+    // Before the list: a borrow that lives through it would meet another one in it.
+    let has_leader = inner.leader.borrow().is_some();
     vec![
         (
             "quorate_raft_is_leader",
@@ -58,7 +60,7 @@ fn figures(inner: &Inner) -> Vec<(&'static str, &'static str, i64)> {
         (
             "quorate_raft_has_leader",
             "1 while this node knows a leader",
-            i64::from(inner.leader.borrow().is_some()),
+            i64::from(has_leader),
         ),
         ("quorate_raft_term", "Current term", int(metrics.current_term)),
         ("quorate_raft_last_index", "Last entry of the log, -1 when empty", last),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use openraft::Instant as _;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
@@ -31,6 +32,8 @@ pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
 
 /// Entries that a ready node may be behind what it knows to be committed.
 const READY_LAG_ENTRIES: u64 = 1000;
+/// A leader that no majority has answered for so long is not ready.
+const LEASE: Duration = Duration::from_secs(3);
 /// Longest that handing leadership over may take when the node stops.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
 
@@ -203,7 +206,13 @@ impl Inner {
         let metrics = metrics.borrow_watched();
         let index = |id: &Option<crate::types::LogId>| id.as_ref().map_or(0, |id| id.index + 1);
         let lag = index(&metrics.local_committed).saturating_sub(index(&metrics.last_applied));
-        lag <= READY_LAG_ENTRIES && self.leader.borrow().is_some() && !self.stop.is_cancelled()
+        let has_majority = match &metrics.last_quorum_acked {
+            // A leader without its majority is none, whatever it still calls itself.
+            Some(acknowledged) => acknowledged.elapsed() <= LEASE,
+            None => true,
+        };
+        let has_leader = self.leader.borrow().is_some();
+        lag <= READY_LAG_ENTRIES && has_leader && has_majority && !self.stop.is_cancelled()
     }
 
     /// Asks the voter with the longest log to lead, and waits until somebody else does.

@@ -143,10 +143,29 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, target: NodeId, node: &Member) -> Link {
+        self.link(target, node, Purpose::Entries)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Member) -> Link {
+        self.link(target, node, Purpose::Heartbeats)
+    }
+}
+
+impl Network {
+    fn link(&self, target: NodeId, node: &Member, purpose: Purpose) -> Link {
         let cluster = self.cluster.get().copied();
         let client = client(&node.peer, &self.credentials, cluster, Some(target));
-        Link { client: client.map_err(|error| error.to_string()), failures: 0 }
+        Link { client: client.map_err(|error| error.to_string()), purpose, failures: 0 }
     }
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Entries and snapshots: openraft calls again at once, so a failure is followed by a pause.
+    Entries,
+    /// Heartbeats come at their own pace and are cut off by openraft when they take long.
+    Heartbeats,
 }
 
 /// One connection of openraft to one peer.
@@ -154,7 +173,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub(crate) struct Link {
     /// An address that does not parse makes a link that never works.
     client: Result<Client, String>,
-    /// Append streams that ended in an error since the last one that answered.
+    purpose: Purpose,
+    /// Append streams of entries that ended in an error since the last one that answered.
     failures: u32,
 }
 
@@ -231,9 +251,11 @@ impl RaftNetworkV2<TypeConfig> for Link {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         Box::pin(async move {
-            tokio::time::sleep(pause_after(self.failures)).await;
-            // Until it has answered.
-            self.failures = self.failures.saturating_add(1);
+            if self.purpose == Purpose::Entries {
+                tokio::time::sleep(pause_after(self.failures)).await;
+                // Until it has answered.
+                self.failures = self.failures.saturating_add(1);
+            }
             let answers = self
                 .client()?
                 .append(input.map(append_out))

@@ -116,7 +116,7 @@ pub(crate) fn launches(
 #[derive(Clone)]
 struct Lane(http2::SendRequest<tonic::body::Body>);
 
-impl tower::Service<Request<tonic::body::Body>> for Lane {
+impl tonic::codegen::Service<Request<tonic::body::Body>> for Lane {
     type Response = Response<Incoming>;
     type Error = hyper::Error;
     type Future = Pin<Box<dyn Future<Output = hyper::Result<Self::Response>> + Send>>;

@@ -57,11 +57,7 @@ fn figures(inner: &Inner) -> Vec<(&'static str, &'static str, i64)> {
             "1 on the leader, 0 elsewhere",
             i64::from(metrics.state == ServerState::Leader),
         ),
-        (
-            "quorate_raft_has_leader",
-            "1 while this node knows a leader",
-            i64::from(has_leader),
-        ),
+        ("quorate_raft_has_leader", "1 while this node knows a leader", i64::from(has_leader)),
         ("quorate_raft_term", "Current term", int(metrics.current_term)),
         ("quorate_raft_last_index", "Last entry of the log, -1 when empty", last),
         ("quorate_raft_commit_index", "Last entry known to be committed, -1 for none", commit),

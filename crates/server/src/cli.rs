@@ -166,7 +166,10 @@ mod tests {
         // --config wins over QUORATE_CONFIG; an empty variable is an unset one.
         let environment = [("QUORATE_CONFIG", "/nowhere"), ("QUORATE_LOG", "")];
         assert_eq!(serve(&["--config", file], &environment).log, "warn");
-        assert_eq!(serve(&[], &[("QUORATE_CONFIG", ""), ("QUORATE_PEER", "?")]).log, default_of("log"));
+        assert_eq!(
+            serve(&[], &[("QUORATE_CONFIG", ""), ("QUORATE_PEER", "?")]).log,
+            default_of("log")
+        );
     }
 
     #[test]

@@ -168,7 +168,9 @@ impl Config {
         reader.check_membership(&peers, &advertise, join_only);
         let cluster_secret = reader.value("cluster_secret_file", ClusterSecret::read);
         reader.require_secret(&peer_listen, cluster_secret.as_ref());
-        let log = reader.value("log", log_filter).unwrap_or_else(|| settings::default_of("log").to_owned());
+        let log = reader
+            .value("log", log_filter)
+            .unwrap_or_else(|| settings::default_of("log").to_owned());
         let log_format = reader.value("log_format", log_form).unwrap_or(LogFormat::Text);
         let limits = Limits::read(reader);
         let raft = RaftSettings::read(reader);

@@ -92,7 +92,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         () = stopping.told() => None,
         failure = node.failed() => Some(failure),
     };
-    let stopped = tokio::time::timeout(STOP_LIMIT, stop_all(&node, &stop, &tasks, failure.is_none()));
+    let stopped =
+        tokio::time::timeout(STOP_LIMIT, stop_all(&node, &stop, &tasks, failure.is_none()));
     if stopped.await.is_err() {
         tracing::warn!("stopping took too long: ending all the same");
     }

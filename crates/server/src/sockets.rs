@@ -19,8 +19,9 @@ const RESERVED_FILES: u64 = 512;
 /// # Errors
 /// When none can.
 pub(crate) async fn listen(endpoint: &Endpoint) -> anyhow::Result<TcpListener> {
-    let addresses =
-        tokio::net::lookup_host(endpoint.to_string()).await.with_context(|| format!("resolve {endpoint}"))?;
+    let addresses = tokio::net::lookup_host(endpoint.to_string())
+        .await
+        .with_context(|| format!("resolve {endpoint}"))?;
     let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
         match bind(address) {

@@ -24,6 +24,8 @@ pub(super) const HEADER_KEY: &[u8] = b"h";
 /// Longest value. sled splits a node at more than 16 entries and moves nodes over 128 KiB into
 /// files of their own, which it never syncs; 17 entries of this size and their keys stay below.
 pub(super) const CHUNK_BYTES: usize = 6 * 1024;
+/// The same, for lengths as rows write them.
+const CHUNK_BYTES_U32: u32 = 6 * 1024;
 
 const WHOLE: u8 = 0;
 const CHUNKED: u8 = 1;
@@ -161,7 +163,7 @@ impl<'a> Head<'a> {
 }
 
 const fn chunks_of(length: u32) -> u32 {
-    length.div_ceil(CHUNK_BYTES as u32)
+    length.div_ceil(CHUNK_BYTES_U32)
 }
 
 /// Checksum of an entry: over its key and its whole row.

@@ -22,7 +22,7 @@ fn options() -> DiskOptions {
 fn load(dir: &Path) -> State {
     match Disk::load(dir, &options()) {
         Loaded::Good(state) => state,
-        other => panic!("{other:?}"),
+        other @ (Loaded::Empty | Loaded::Unusable { .. }) => panic!("{other:?}"),
     }
 }
 

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use openraft::RaftLogReader;
+use openraft::storage::RaftLogStorage;
+use openraft::vote::RaftLeaderId;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use quorate_core::poll::{Capacity, PollService};
@@ -38,7 +41,7 @@ use crate::peer::{
 use crate::pending::Pending;
 use crate::progress::Progress;
 use crate::snapshot::SnapshotDir;
-use crate::types::{LogId, Member};
+use crate::types::{LogId, Member, NodeId, Vote};
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -254,8 +257,9 @@ async fn assemble(
     runtime: tokio::runtime::Runtime,
     here: tokio::runtime::Handle,
 ) -> Result<Arc<Inner>, StartError> {
-    let Opened { identity, cluster, log, handle, snapshots, state, disk, rebuild } = opened;
+    let Opened { identity, cluster, mut log, handle, snapshots, state, disk, rebuild } = opened;
     let id = identity.node_id();
+    resign(&mut log, id).await.map_err(io_error("resign from an earlier leadership"))?;
     let credentials = Credentials { node_id: id, secret: config.secret.as_deref().map(Arc::from) };
     let index = Arc::new(WatchIndex::new());
     let polls = PollService::new(Arc::clone(&index), config.capacity, Instant::now());
@@ -316,6 +320,23 @@ async fn assemble(
     Ok(inner)
 }
 
+/// A node that led when it ended never leads on in that term.
+///
+/// openraft would take up the stored leadership where it was left. But a leader sends entries to
+/// its followers while its own disk is still writing them: what was lost here may live on there
+/// under the same term and index, and new entries under those log ids would make the logs differ
+/// for ever. So this node votes for itself in the next term, which ends the old one for it, and
+/// stands for election like anyone else.
+async fn resign(log: &mut LogStore, id: NodeId) -> io::Result<()> {
+    let Some(vote) = log.get_log_reader().await.read_vote().await? else { return Ok(()) };
+    if !vote.committed || vote.leader_id.voted_for != id {
+        return Ok(());
+    }
+    let term = vote.leader_id.term + 1;
+    tracing::info!(term, "resigned from the leadership of before the restart");
+    log.save_vote(&Vote { leader_id: RaftLeaderId::new(term, id), committed: false }).await
+}
+
 fn sorted(peers: &[String]) -> Vec<String> {
     let mut peers = peers.to_vec();
     peers.sort();
@@ -323,6 +344,16 @@ fn sorted(peers: &[String]) -> Vec<String> {
 }
 
 impl Inner {
+    /// The only voter has nobody to wait for.
+    async fn stand_if_alone(self: Arc<Self>) {
+        let mut voters = self.members().into_iter().filter(|(_, _, votes)| *votes);
+        let is_alone =
+            voters.next().is_some_and(|(id, _, _)| id == self.id) && voters.next().is_none();
+        if is_alone && self.raft.trigger().elect(false).await.is_err() {
+            tracing::warn!("raft ended before it could stand for election");
+        }
+    }
+
     /// Announcing and deadlines run beside the front-ends, whose tasks they wake.
     fn announce_on(self: &Arc<Self>, runtime: &tokio::runtime::Handle) {
         let inner = Arc::clone(self);
@@ -346,6 +377,7 @@ impl Inner {
             self.stop.clone(),
         );
         self.tasks.spawn_on(follow, runtime);
+        self.tasks.spawn_on(Arc::clone(self).stand_if_alone(), runtime);
         self.tasks.spawn_on(Arc::clone(self).found_or_wait(), runtime);
         self.tasks.spawn_on(Arc::clone(self).probe_members(), runtime);
     }

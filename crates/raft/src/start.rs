@@ -417,3 +417,28 @@ impl Inner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vote(term: u64, node: NodeId, committed: bool) -> Vote {
+        Vote { leader_id: RaftLeaderId::new(term, node), committed }
+    }
+
+    #[tokio::test]
+    async fn a_restarted_leader_resigns_and_a_follower_does_not() {
+        for (stored, want) in [
+            (vote(4, 1, true), vote(5, 1, false)),
+            (vote(4, 1, false), vote(4, 1, false)),
+            (vote(4, 2, true), vote(4, 2, true)),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut log, handle) = LogStore::open(dir.path(), LogOptions::default()).unwrap();
+            log.save_vote(&stored).await.unwrap();
+            resign(&mut log, 1).await.unwrap();
+            assert_eq!(log.get_log_reader().await.read_vote().await.unwrap(), Some(want));
+            handle.shutdown();
+        }
+    }
+}

@@ -1,3 +1,6 @@
+//! Long polls: what ends one, what it frees, and that no change between registering and comparing
+//! is missed. The index itself is tested in `watch/tests.rs`.
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 

@@ -1,3 +1,5 @@
+//! The watch index and its announcing against a naive model, one promise a test.
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;

@@ -1,4 +1,6 @@
 //! What was written comes back, whatever happens to the process, the directory or the disk.
+//!
+//! Long file: one fixture and its mutants for every way a directory can be damaged.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -125,6 +125,9 @@ impl Node {
     pub fn status(&self) -> Status {
         let inner = &*self.inner;
         let metrics = inner.raft.metrics().borrow_watched().clone();
+        // Cloned, not borrowed: `is_ready` below looks at it again, and a second borrow by one
+        // thread waits for ever when a change of leader waits between the two.
+        let leader = inner.leader.borrow().clone();
         let reachable = inner.reachable.lock().clone();
         let voters: BTreeSet<_> = metrics.membership_config.membership().voter_ids().collect();
         let role = match metrics.state {
@@ -146,12 +149,7 @@ impl Node {
             role,
             term: metrics.current_term,
             voted_for: Some(metrics.vote.leader_id.voted_for).filter(|_| metrics.current_term > 0),
-            leader: inner
-                .leader
-                .borrow()
-                .as_ref()
-                .filter(|leader| leader.term == metrics.current_term)
-                .map(|leader| leader.id),
+            leader: leader.filter(|leader| leader.term == metrics.current_term).map(|l| l.id),
             members: members.collect(),
             last_index: metrics.last_log_index,
             commit_index: metrics.local_committed.map(|id| id.index),
@@ -202,8 +200,7 @@ impl Inner {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        let metrics = self.raft.data_metrics();
-        let metrics = metrics.borrow_watched();
+        let metrics = self.raft.data_metrics().borrow_watched().clone();
         let index = |id: &Option<crate::types::LogId>| id.as_ref().map_or(0, |id| id.index + 1);
         let lag = index(&metrics.local_committed).saturating_sub(index(&metrics.last_applied));
         let has_majority = match &metrics.last_quorum_acked {

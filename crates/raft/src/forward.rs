@@ -146,6 +146,7 @@ const fn why(refusal: wire::Refusal) -> NotTaken {
     match refusal {
         wire::Refusal::Overloaded => NotTaken::Overloaded,
         wire::Refusal::DiskFull => NotTaken::DiskFull,
+        wire::Refusal::Discarded => NotTaken::LinkLost,
         wire::Refusal::NotLeader | wire::Refusal::Malformed => NotTaken::NotLeader,
     }
 }

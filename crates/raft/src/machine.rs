@@ -18,6 +18,7 @@ use quorate_core::store::{Apply, Change, State, Store};
 use quorate_core::watch::AnnounceQueue;
 use tokio::time::Instant;
 
+use crate::log::LogHandle;
 use crate::pending::Pending;
 use crate::progress::Progress;
 use crate::snapshot::{RaftSnapshot, SnapshotDir, SnapshotFile};
@@ -41,7 +42,7 @@ pub(crate) struct Applied {
 
 /// openraft's state machine.
 #[derive(Debug)]
-pub(crate) struct Machine(pub(crate) Arc<Applied>);
+pub(crate) struct Machine(pub(crate) Arc<Applied>, pub(crate) LogHandle);
 
 /// Turns an entry into what apply needs, before the lock is taken.
 enum Step {
@@ -63,6 +64,19 @@ fn step(entry: Entry) -> io::Result<(LogId, Step)> {
         }
     };
     Ok((entry.log_id, step))
+}
+
+/// The entries must follow what is applied without a hole: an entry that was left out would make
+/// this replica differ for ever.
+fn in_order(applied: Option<(u64, u64)>, steps: &[(LogId, Step)]) -> io::Result<()> {
+    let next = applied.map_or(0, |(_, index)| index + 1);
+    match (next..).zip(steps).find(|(want, (id, _))| *want != id.index) {
+        None => Ok(()),
+        Some((want, (id, _))) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("entry {} to be applied where {want} is next", id.index),
+        )),
+    }
 }
 
 /// What one chunk did.
@@ -108,6 +122,7 @@ impl Machine {
         let mut done = Done::default();
         let (header, revision) = {
             let mut store = applied.store.apply();
+            in_order(store.header().applied, &steps)?;
             for (id, step) in steps {
                 done.take(&mut store, &id, step);
             }
@@ -151,6 +166,17 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(())
     }
 
+    /// No builder while there is nothing to build or no room to build it in: a builder that fails
+    /// would end the node.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        let has_applied = self.0.store.freeze().header().applied.is_some();
+        let has_room = !self.1.is_full();
+        if force || (has_applied && has_room) {
+            return Some(self.get_snapshot_builder().await);
+        }
+        None
+    }
+
     async fn get_snapshot_builder(&mut self) -> Builder {
         Builder { state: self.0.store.freeze(), snapshots: Arc::clone(&self.0.snapshots) }
     }
@@ -178,10 +204,20 @@ impl Machine {
         let applied = &*self.0;
         let fresh = state.clone();
         let old = applied.store.replace(state);
-        applied.announce.queue_watched(Instant::now(), |key| {
-            let md5 = |state: &State| state.config(key).map(|datum| datum.md5());
-            md5(&old) != md5(&fresh)
+        // Both may take long, and this thread is Raft's: comparing what is watched, and freeing
+        // the state that was.
+        let (announce, new) = (Arc::clone(&applied.announce), fresh.clone());
+        let compared = blocking(move || {
+            announce.queue_watched(Instant::now(), |key| {
+                let md5 = |state: &State| state.config(key).map(|datum| datum.md5());
+                md5(&old) != md5(&new)
+            });
+            drop(old);
+            Ok(())
         });
+        if let Err(error) = compared.await {
+            tracing::error!(%error, "changes of an installed snapshot were not announced");
+        }
         applied.progress.advance(fresh.header().revision);
         let (origin, nonce) = (applied.pending.origin(), applied.pending.nonce());
         for sequence in applied.pending.sequences() {
@@ -226,7 +262,12 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         blocking(move || {
             let (last_log_id, last_membership) = position(&state)?;
             let meta = SnapshotMeta { last_log_id, last_membership };
-            snapshots.build(&state, meta)
+            snapshots.build(&state, meta).or_else(|error| {
+                // A disk that is full now and has room later is no reason to end the node: the
+                // snapshot that there is stays the current one.
+                tracing::error!(%error, "snapshot not built");
+                snapshots.current().ok_or(error)
+            })
         })
         .await
     }

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use crate::node::Inner;
 use crate::start::NodeConfig;
-use crate::types::LogIndex;
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Pause between rebuilds of a store copy that keeps failing.
@@ -24,7 +23,6 @@ pub(crate) struct Maintenance {
     appended_then: u64,
     asked_at: Instant,
     rebuilt_at: Option<Instant>,
-    purged: Option<LogIndex>,
 }
 
 impl Maintenance {
@@ -38,7 +36,6 @@ impl Maintenance {
             appended_then,
             asked_at: Instant::now(),
             rebuilt_at: None,
-            purged: None,
         }
     }
 
@@ -74,9 +71,9 @@ impl Maintenance {
         let Some(snapshot) = self.inner.applied.snapshots.current() else { return Ok(()) };
         let Some(snapshot) = snapshot.meta.last_log_id.map(|id| id.index) else { return Ok(()) };
         let kept_from = self.inner.log.index_keeping(self.keep_bytes);
-        let upto = snapshot.min(kept_from.saturating_sub(1));
-        if self.purged.is_none_or(|purged| purged < upto) {
-            self.purged = Some(upto);
+        let Some(beyond) = kept_from.checked_sub(1) else { return Ok(()) };
+        let upto = snapshot.min(beyond);
+        if self.inner.log.purged().is_none_or(|purged| purged.index < upto) {
             self.inner.raft.trigger().purge_log(upto).await.map_err(|_| Stopped)?;
         }
         Ok(())

@@ -34,6 +34,8 @@ pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
 const READY_LAG_ENTRIES: u64 = 1000;
 /// A leader that no majority has answered for so long is not ready.
 const LEASE: Duration = Duration::from_secs(3);
+/// Longest that Raft may take to end by itself.
+const RAFT_STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Longest that handing leadership over may take when the node stops.
 const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
 
@@ -174,13 +176,15 @@ impl Node {
         inner.polls.close();
         inner.applied.announce.close();
         inner.stop.cancel();
-        if let Err(error) = inner.raft.shutdown().await {
-            tracing::warn!(%error, "raft did not end cleanly");
+        let log = inner.log.clone();
+        let ended = tokio::time::timeout(RAFT_STOP_LIMIT, inner.raft.shutdown()).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            // It may wait for a disk that has no room; ending the log ends that wait.
+            tracing::warn!("raft did not end by itself");
         }
         inner.tasks.close();
         inner.tasks.wait().await;
         inner.applied.disk.close().await;
-        let log = inner.log.clone();
         // An error means that the thread panicked: it has ended all the same.
         drop(tokio::task::spawn_blocking(move || log.shutdown()).await);
         if let Some(runtime) = inner.runtime.lock().take() {

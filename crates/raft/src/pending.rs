@@ -93,19 +93,19 @@ impl Pending {
     }
 
     fn signal(&self, sequence: u64, signal: Signal) {
+        // Sent under the lock: two refusals at once must not take the place of the reply.
         let mut open = self.open.lock();
-        let sender = match signal {
-            Signal::Applied(_) => open.waiting.remove(&sequence),
-            Signal::NotTaken(_) => open.waiting.get(&sequence).cloned(),
+        let sent = match signal {
+            Signal::Applied(_) => open.waiting.remove(&sequence).map(|it| it.try_send(signal)),
+            Signal::NotTaken(_) => open
+                .waiting
+                .get(&sequence)
+                .filter(|it| it.capacity() > 1)
+                .map(|it| it.try_send(signal)),
         };
-        drop(open);
-        if let Some(sender) = sender {
-            let is_reply = matches!(signal, Signal::Applied(_));
-            if (is_reply || sender.capacity() > 1) && sender.try_send(signal).is_err() {
-                // A full channel holds an older refusal and this one says the same; a reply
-                // always fits, because refusals leave it one place. Or the proposer has gone.
-                tracing::trace!(sequence, "signal not taken");
-            }
+        if sent.is_some_and(|sent| sent.is_err()) {
+            // The proposer has gone: there is nobody to tell.
+            tracing::trace!(sequence, "signal not taken");
         }
     }
 

@@ -12,6 +12,8 @@ use crate::node::{Inner, Node};
 use crate::peer::{Client, wire};
 use crate::types::{LogIndex, revision_of};
 
+/// Longest that one question to a leader may take: it may have stopped, and another leads.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(1);
 /// Pause between attempts while there is no leader.
 const RETRY_PAUSE: Duration = Duration::from_millis(30);
 
@@ -74,7 +76,8 @@ impl Inner {
             return self.own_read_index().await;
         }
         let mut client = self.reader_of(leader)?;
-        let reply = client.read_index(wire::ReadIndexRequest {}).await.ok()?;
+        let asked = client.read_index(wire::ReadIndexRequest {});
+        let reply = tokio::time::timeout(ATTEMPT_LIMIT, asked).await.ok()?.ok()?;
         reply.into_inner().index
     }
 

@@ -30,6 +30,8 @@ const BYTES_PER_SECOND: u64 = 50 << 20;
 pub struct SnapshotFile {
     path: Arc<OwnedPath>,
     size_bytes: u64,
+    /// What is in a received file, read when it was verified.
+    state: Option<State>,
 }
 
 #[derive(Debug)]
@@ -137,8 +139,12 @@ impl SnapshotDir {
     ///
     /// # Errors
     /// When a file's head cannot be read.
-    pub fn adopt_newest(&self) -> io::Result<()> {
+    pub fn adopt_newest(&self, purged: Option<LogId>) -> io::Result<()> {
         for (id, path) in self.files()? {
+            if Some(id) < purged {
+                // The log no longer goes on from it: of no use to anyone. Raft builds a new one.
+                return Ok(());
+            }
             match dump::verify(&path) {
                 Ok(info) => {
                     let last_membership =
@@ -159,8 +165,13 @@ impl SnapshotDir {
     fn set_newest(&self, meta: SnapshotMeta, path: &Path) -> io::Result<SnapshotFile> {
         let size_bytes = fs::metadata(path)?.len();
         let owned = OwnedPath { path: path.to_owned(), is_temporary: false };
-        let file = SnapshotFile { path: Arc::new(owned), size_bytes };
-        *self.newest.lock() = Some((meta, file.clone()));
+        let file = SnapshotFile { path: Arc::new(owned), size_bytes, state: None };
+        let mut newest = self.newest.lock();
+        // A build that ends after a newer snapshot was installed must not take its place.
+        let is_newer = newest.as_ref().is_none_or(|(held, _)| held.last_log_id < meta.last_log_id);
+        if is_newer {
+            *newest = Some((meta, file.clone()));
+        }
         Ok(file)
     }
 
@@ -195,7 +206,7 @@ impl SnapshotDir {
             return Err(into_io(error));
         }
         let file = self.set_newest(meta.clone(), &path)?;
-        self.prune()?;
+        self.prune();
         Ok(RaftSnapshot { meta, snapshot: file })
     }
 
@@ -204,7 +215,10 @@ impl SnapshotDir {
     /// # Errors
     /// `InvalidData` when a checksum or the position is not what the leader said.
     pub fn install(&self, meta: &SnapshotMeta, file: &SnapshotFile) -> io::Result<State> {
-        let (state, _) = dump::read(file.path()).map_err(into_io)?;
+        let state = match &file.state {
+            Some(state) => state.clone(),
+            None => dump::read(file.path()).map_err(into_io)?.0,
+        };
         let position = state.header().applied.map(|(term, index)| log_id(term, index));
         if position != meta.last_log_id {
             return Err(io::Error::new(
@@ -216,16 +230,18 @@ impl SnapshotDir {
             let path = self.dir.join(file_name(id));
             dump::finish_rename(file.path(), &path).map_err(into_io)?;
             self.set_newest(meta.clone(), &path)?;
-            self.prune()?;
+            self.prune();
         }
         Ok(state)
     }
 
-    fn prune(&self) -> io::Result<()> {
-        for (_, path) in self.files()?.into_iter().skip(KEPT) {
-            fs::remove_file(path)?;
+    /// What is left over is tried again the next time.
+    fn prune(&self) {
+        let old = self.files().map(|files| files.into_iter().skip(KEPT));
+        let removed = old.and_then(|mut old| old.try_for_each(|(_, path)| fs::remove_file(path)));
+        if let Err(error) = removed {
+            tracing::warn!(%error, "old snapshots were not removed");
         }
-        Ok(())
     }
 }
 
@@ -283,12 +299,21 @@ impl Incoming {
         self.size_bytes
     }
 
-    /// Makes it durable. Blocking.
+    /// Makes it durable and verifies it: what the state machine cannot install would end the
+    /// node. Blocking.
     ///
     /// # Errors
-    /// When the disk refuses.
-    pub fn finish(self) -> io::Result<SnapshotFile> {
+    /// When the disk refuses, or `InvalidData` when the file is not whole or not at `position`.
+    pub fn finish(self, position: Option<LogId>) -> io::Result<SnapshotFile> {
         self.file.sync_all()?;
-        Ok(SnapshotFile { path: Arc::new(self.owned), size_bytes: self.size_bytes })
+        let (state, _) = dump::read(&self.owned.path).map_err(into_io)?;
+        if state.header().applied.map(|(term, index)| log_id(term, index)) != position {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the snapshot's position is not the one announced",
+            ));
+        }
+        let (path, size_bytes) = (Arc::new(self.owned), self.size_bytes);
+        Ok(SnapshotFile { path, size_bytes, state: Some(state) })
     }
 }

@@ -41,7 +41,7 @@ use crate::peer::{
 use crate::pending::Pending;
 use crate::progress::Progress;
 use crate::snapshot::SnapshotDir;
-use crate::types::{LogId, Member, NodeId, Vote};
+use crate::types::{Member, NodeId, Vote, log_id};
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -141,7 +141,7 @@ fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     let sled = config.data_dir.join("sled");
     let options = DiskOptions::default();
     let (state, rebuild) = load_state(config, &handle, &snapshots, &sled, &options)?;
-    snapshots.adopt_newest().map_err(io_error("read the newest snapshot"))?;
+    snapshots.adopt_newest(handle.purged()).map_err(io_error("read the newest snapshot"))?;
     let disk = Disk::open(&sled, &options).map_err(io_error("start the store's thread"))?;
     Ok(Opened {
         identity,
@@ -163,14 +163,14 @@ fn load_state(
     options: &DiskOptions,
 ) -> Result<(State, bool), StartError> {
     let snapshot = snapshots.newest_position().map_err(io_error("list the snapshots"))?;
-    let index = |id: &LogId| id.index;
-    let last = log.last_log_id().as_ref().map(index);
+    // Whole log ids: a shorter log of a later term is ahead of a longer one of an earlier term.
+    let last = log.last_log_id().max(log.purged());
     let why = match Disk::load(sled, options) {
         Loaded::Good(state) => {
-            let applied = state.header().applied.map(|(_, index)| index);
-            if applied < snapshot.as_ref().map(index) {
+            let applied = state.header().applied.map(|(term, index)| log_id(term, index));
+            if applied < snapshot {
                 Some("it is behind the newest snapshot".to_owned())
-            } else if applied > last.max(log.purged().as_ref().map(index)) {
+            } else if applied > last.max(snapshot) {
                 Some("it is ahead of the log".to_owned())
             } else {
                 return Ok((state, false));
@@ -239,11 +239,17 @@ impl Node {
             .map_err(io_error("start raft's runtime"))?;
         let handle = runtime.handle().clone();
         let here = tokio::runtime::Handle::current();
-        let build = assemble(config, opened, runtime, here);
-        let inner = handle
-            .spawn(build)
-            .await
-            .map_err(|error| io_error("start raft")(io::Error::other(error)))??;
+        let build = assemble(config, opened, handle.clone(), here);
+        let built = handle.spawn(build).await;
+        let built = built.map_err(|error| io_error("start raft")(io::Error::other(error)));
+        let inner = match built.flatten() {
+            Ok(inner) => inner,
+            Err(error) => {
+                runtime.shutdown_background();
+                return Err(error);
+            }
+        };
+        *inner.runtime.lock() = Some(runtime);
         NodeMetrics::register(&inner, registry);
         inner.serve_peers(peer_listener, &handle)?;
         inner.spawn_tasks(&handle);
@@ -254,7 +260,7 @@ impl Node {
 async fn assemble(
     config: NodeConfig,
     opened: Opened,
-    runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Handle,
     here: tokio::runtime::Handle,
 ) -> Result<Arc<Inner>, StartError> {
     let Opened { identity, cluster, mut log, handle, snapshots, state, disk, rebuild } = opened;
@@ -277,16 +283,21 @@ async fn assemble(
         disk,
     });
     let network = Network { credentials: credentials.clone(), cluster: Arc::clone(&cluster) };
-    let raft =
-        Raft::new(id, Arc::new(raft_config(&config)?), network, log, Machine(Arc::clone(&applied)))
-            .await
-            .map_err(|error| StartError::Raft(error.to_string()))?;
+    let raft = Raft::new(
+        id,
+        Arc::new(raft_config(&config)?),
+        network,
+        log,
+        Machine(Arc::clone(&applied), handle.clone()),
+    )
+    .await
+    .map_err(|error| StartError::Raft(error.to_string()))?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let forwarder = Forwarder::new(
         Arc::clone(&applied),
         credentials.clone(),
         Arc::clone(&cluster),
-        runtime.handle().clone(),
+        runtime,
         tasks.clone(),
         stop.clone(),
     );
@@ -312,7 +323,7 @@ async fn assemble(
         refused_calls: Default::default(),
         tasks,
         stop,
-        runtime: Mutex::new(Some(runtime)),
+        runtime: Mutex::new(None),
     });
     let maintenance = Maintenance::new(Arc::clone(&inner), &config);
     inner.tasks.spawn(maintenance.run());

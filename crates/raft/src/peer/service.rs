@@ -19,7 +19,7 @@ use crate::pending::NotTaken;
 use crate::types::{NodeId, TypeConfig};
 
 /// Refusals waiting to be sent to one follower.
-const REFUSALS_QUEUED: usize = 1024;
+const REFUSALS_QUEUED: usize = quorate_core::kind::origin::MAX_REPLIES;
 
 /// The peer service of this node.
 #[derive(Debug, Clone)]
@@ -195,7 +195,8 @@ async fn take_proposals(
                 refuse(match why {
                     NotTaken::DiskFull => wire::Refusal::DiskFull,
                     NotTaken::Overloaded => wire::Refusal::Overloaded,
-                    NotTaken::NotLeader | NotTaken::LinkLost => wire::Refusal::NotLeader,
+                    NotTaken::NotLeader => wire::Refusal::NotLeader,
+                    NotTaken::LinkLost => wire::Refusal::Discarded,
                 });
             };
             if inner.lead(id, &command, refuse).await.is_err() {

@@ -100,6 +100,7 @@ pub(crate) async fn receive(
             .map_err(|_| tonic::Status::invalid_argument("membership"))?,
     };
     let failed = |error: std::io::Error| tonic::Status::internal(error.to_string());
+    let position = meta.last_log_id;
     let mut incoming = Incoming::create(dir).map_err(failed)?;
     while let Some(part) = next(&mut parts).await? {
         let wire::snapshot_part::Part::Chunk(chunk) = part else {
@@ -113,7 +114,7 @@ pub(crate) async fn receive(
     if incoming.size_bytes() != head.size_bytes {
         return Err(tonic::Status::data_loss("the snapshot ended early"));
     }
-    let snapshot = tokio::task::spawn_blocking(move || incoming.finish())
+    let snapshot = tokio::task::spawn_blocking(move || incoming.finish(position))
         .await
         .map_err(|error| tonic::Status::internal(error.to_string()))?
         .map_err(failed)?;

@@ -7,12 +7,41 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{
-    Client, Cluster, Key, Options, Probe, QUORATE, READY, Role, free_addresses, wait_until, within,
+    Client, Cluster, Key, Options, Probe, QUORATE, READY, Role, free_addresses, stays, wait_until,
+    within,
 };
 use crate::poll::{SOON, hold};
 
 fn quorate(arguments: &[&str]) -> Output {
     Command::new(QUORATE).args(arguments).output().expect("the binary runs")
+}
+
+/// A lone voter has nobody to acknowledge it: its lease must not run out.
+#[tokio::test]
+async fn a_single_node_stays_ready_without_load() {
+    let mut cluster = Cluster::prepare_alone(&Options::default()).await;
+    cluster.node(0).start();
+    cluster.node(0).ready().await;
+    let client = cluster.client(0).clone();
+    stays("ready", Duration::from_secs(5), async || client.is_ready().await).await;
+}
+
+/// The second process says so and leaves the directory of the first as it is.
+#[tokio::test]
+async fn a_second_process_on_one_directory_is_refused() {
+    let mut cluster = Cluster::prepare_alone(&Options::default()).await;
+    cluster.node(0).start();
+    cluster.node(0).ready().await;
+    let data = cluster.node(0).data();
+    let identity = fs::read(data.join("node.json")).expect("an identity");
+    let ip = free_addresses(1)[0].ip();
+    let listen = format!("{ip}:0");
+    let refused =
+        quorate(&["serve", "--data-dir", data.to_str().expect("a path"), "--http-listen", &listen]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("in use by another process"), "{told}");
+    assert_eq!(fs::read(data.join("node.json")).expect("an identity"), identity);
 }
 
 #[tokio::test]

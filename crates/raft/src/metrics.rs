@@ -50,13 +50,12 @@ fn figures(inner: &Inner) -> Vec<(&'static str, &'static str, i64)> {
     let lag = inner.applied.disk.lag();
     let members = inner.members();
     // Before the list: a borrow that lives through it would meet another one in it.
-    let has_leader = inner.leader.borrow().is_some();
+    let leader = inner.leader.borrow().as_ref().map(|leader| leader.id);
+    let has_majority = inner.has_majority();
+    let has_leader = leader.is_some_and(|leader| leader != inner.id || has_majority);
+    let is_leader = metrics.state == ServerState::Leader && has_majority;
     vec![
-        (
-            "quorate_raft_is_leader",
-            "1 on the leader, 0 elsewhere",
-            i64::from(metrics.state == ServerState::Leader),
-        ),
+        ("quorate_raft_is_leader", "1 on the leader, 0 elsewhere", i64::from(is_leader)),
         ("quorate_raft_has_leader", "1 while this node knows a leader", i64::from(has_leader)),
         ("quorate_raft_term", "Current term", int(metrics.current_term)),
         ("quorate_raft_last_index", "Last entry of the log, -1 when empty", last),

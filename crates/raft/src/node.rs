@@ -64,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
     pub(crate) runtime: Mutex<Option<tokio::runtime::Runtime>>,
+    /// Keeps the data directory to this process.
+    pub(crate) _lock: std::fs::File,
 }
 
 impl fmt::Debug for Inner {
@@ -132,8 +134,11 @@ impl Node {
         let leader = inner.leader.borrow().clone();
         let reachable = inner.reachable.lock().clone();
         let voters: BTreeSet<_> = metrics.membership_config.membership().voter_ids().collect();
+        let has_majority = inner.has_majority();
+        let leader = leader.filter(|leader| leader.id != inner.id || has_majority);
         let role = match metrics.state {
-            ServerState::Leader => Role::Leader,
+            ServerState::Leader if has_majority => Role::Leader,
+            ServerState::Leader => Role::Candidate,
             ServerState::Candidate => Role::Candidate,
             ServerState::Learner if !voters.contains(&inner.id) => Role::Learner,
             ServerState::Learner | ServerState::Follower | ServerState::Shutdown => Role::Follower,
@@ -207,13 +212,17 @@ impl Inner {
         let metrics = self.raft.data_metrics().borrow_watched().clone();
         let index = |id: &Option<crate::types::LogId>| id.as_ref().map_or(0, |id| id.index + 1);
         let lag = index(&metrics.local_committed).saturating_sub(index(&metrics.last_applied));
-        let has_majority = match &metrics.last_quorum_acked {
-            // A leader without its majority is none, whatever it still calls itself.
-            Some(acknowledged) => acknowledged.elapsed() <= LEASE,
-            None => true,
-        };
         let has_leader = self.leader.borrow().is_some();
-        lag <= READY_LAG_ENTRIES && has_leader && has_majority && !self.stop.is_cancelled()
+        lag <= READY_LAG_ENTRIES && has_leader && self.has_majority() && !self.stop.is_cancelled()
+    }
+
+    /// Whether a majority has answered this leader lately; true for whoever does not lead, and for
+    /// the only voter. A leader without its majority is none, whatever it still calls itself.
+    pub(crate) fn has_majority(&self) -> bool {
+        let acknowledged = self.raft.data_metrics().borrow_watched().last_quorum_acked;
+        let Some(acknowledged) = acknowledged else { return true };
+        let voters = self.members().iter().filter(|(_, _, votes)| *votes).count();
+        voters == 1 || acknowledged.elapsed() <= LEASE
     }
 
     /// Asks the voter with the longest log to lead, and waits until somebody else does.

@@ -79,6 +79,9 @@ pub struct NodeConfig {
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Another process has it.
+    #[error("the data directory {0} is in use by another process")]
+    Locked(PathBuf),
     /// Who it is cannot be told.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -116,6 +119,7 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 
 /// What the disk gave.
 struct Opened {
+    lock: std::fs::File,
     identity: Identity,
     cluster: Arc<OnceLock<u64>>,
     log: LogStore,
@@ -127,8 +131,25 @@ struct Opened {
     rebuild: bool,
 }
 
+/// Takes the data directory, before anything in it is read or written.
+fn lock(data_dir: &Path) -> Result<std::fs::File, StartError> {
+    std::fs::create_dir_all(data_dir).map_err(io_error("create the data directory"))?;
+    let file = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data_dir.join("LOCK"))
+        .map_err(io_error("open the data directory's LOCK"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Locked(data_dir.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(io_error("lock the data directory")(error)),
+    }
+}
+
 /// Opens everything. Blocking.
 fn open(config: &NodeConfig) -> Result<Opened, StartError> {
+    let lock = lock(&config.data_dir)?;
     let identity = Identity::open(&config.data_dir)?;
     let cluster = Arc::new(OnceLock::new());
     if let Some(id) = identity.cluster_id() {
@@ -144,6 +165,7 @@ fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     snapshots.adopt_newest(handle.purged()).map_err(io_error("read the newest snapshot"))?;
     let disk = Disk::open(&sled, &options).map_err(io_error("start the store's thread"))?;
     Ok(Opened {
+        lock,
         identity,
         cluster,
         log,
@@ -263,7 +285,8 @@ async fn assemble(
     runtime: tokio::runtime::Handle,
     here: tokio::runtime::Handle,
 ) -> Result<Arc<Inner>, StartError> {
-    let Opened { identity, cluster, mut log, handle, snapshots, state, disk, rebuild } = opened;
+    let Opened { lock, identity, cluster, mut log, handle, snapshots, state, disk, rebuild } =
+        opened;
     let id = identity.node_id();
     resign(&mut log, id).await.map_err(io_error("resign from an earlier leadership"))?;
     let credentials = Credentials { node_id: id, secret: config.secret.as_deref().map(Arc::from) };
@@ -324,6 +347,7 @@ async fn assemble(
         tasks,
         stop,
         runtime: Mutex::new(None),
+        _lock: lock,
     });
     let maintenance = Maintenance::new(Arc::clone(&inner), &config);
     inner.tasks.spawn(maintenance.run());

@@ -26,6 +26,9 @@ use crate::metrics::Metrics;
 /// How long an open request may still take when the server stops. Held polls end at once.
 const LAST_REQUESTS: Duration = Duration::from_secs(6);
 
+/// Longest head of a request, and what is read ahead of a body.
+const HEAD_BYTES: usize = 128 << 10;
+
 /// What a connection over the limit is told.
 const CROWDED: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain;charset=UTF-8\r\n\
@@ -50,6 +53,11 @@ fn builder(app: &App) -> http1::Builder {
     let mut http = http1::Builder::new();
     // Without a timer the time-out would be ignored.
     http.timer(TokioTimer::new()).header_read_timeout(app.limits.header_patience);
+    // Old clients look header names up as the reference spells them, `Config-Type` above all.
+    http.title_case_headers(true);
+    // What one connection may make this node keep of a request's head. One client puts contents
+    // into the request line, which may have 64 KiB.
+    http.max_buf_size(HEAD_BYTES);
     http
 }
 

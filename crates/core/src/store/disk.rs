@@ -9,6 +9,7 @@
 pub(super) mod folder;
 mod queue;
 mod rows;
+mod scan;
 mod tree;
 mod writer;
 
@@ -35,7 +36,8 @@ use crate::record::RecordError;
 /// Sizes and times of the copy.
 #[derive(Debug, Clone)]
 pub struct DiskOptions {
-    /// sled's cache. Reads come from memory, so it only helps writing.
+    /// sled's cache. Reads come from memory, so it only helps writing: what is not in it is read
+    /// back before a row is put beside it.
     pub cache_bytes: u64,
     /// Batches that may wait.
     pub queue_batches: usize,
@@ -45,16 +47,20 @@ pub struct DiskOptions {
     pub linger: Duration,
     /// Bytes that are written without waiting for more.
     pub merge_bytes: u64,
+    /// Keys that are written without waiting for more: sled keeps a copy of the node around each
+    /// until the end of the batch.
+    pub merge_keys: usize,
 }
 
 impl Default for DiskOptions {
     fn default() -> Self {
         Self {
-            cache_bytes: 4 * 1024 * 1024,
+            cache_bytes: 16 * 1024 * 1024,
             queue_batches: 4096,
             queue_bytes: 16 * 1024 * 1024,
             linger: Duration::from_millis(500),
             merge_bytes: 8 * 1024 * 1024,
+            merge_keys: 1024,
         }
     }
 }
@@ -141,7 +147,7 @@ impl Disk {
             if !folder::begin_opening(dir)? {
                 return Err(Fault::DiedOpening);
             }
-            let state = tree::guarded(|| tree::read(dir, options));
+            let state = tree::guarded(|| scan::read(dir, options));
             folder::clear_deaths(dir)?;
             state.map(Some)
         });

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use super::sample::{Feed, assert_same, command, key, noise, publish, remove};
 use super::tree::{Tree, guarded};
-use super::{Disk, DiskError, DiskOptions, Loaded, folder};
+use super::{Disk, DiskError, DiskOptions, Loaded, folder, scan};
 use crate::command::Command;
 use crate::store::State;
 
@@ -115,6 +115,17 @@ async fn large_rows_are_cut_and_their_chunks_go_with_them() {
     assert_same(&load(&dir), &feed.state());
     let (keys, _) = raw(&dir);
     assert_eq!(keys, 5 * 115 + 1 + 10 + 3 + 2);
+}
+
+#[test]
+fn a_scan_goes_on_where_a_slice_ended() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("sled");
+    let feed = run(async { written(&dir, (0..60).map(nth).collect()).await });
+    // Within chunks, between them, and after each key.
+    for slice in [1, 5_000, 6_144, 40_000] {
+        assert_same(&scan::read_sliced(&dir, &options(), slice).unwrap(), &feed.state());
+    }
 }
 
 /// The history that [`killed_child`] writes: what index `index` did.
@@ -388,8 +399,7 @@ fn sled_on_a_full_disk_is_a_fault_and_no_hang() {
 async fn a_rebuild_replaces_all() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("sled");
-    let feed = written(&dir, (0..100).map(nth).collect()).await;
-    drop(feed);
+    written(&dir, (0..100).map(nth).collect()).await;
     let mut feed = Feed::default();
     for number in 0..3000 {
         feed.step(publish(number, noise(number.into(), 800)));
@@ -413,7 +423,7 @@ async fn a_rebuild_replaces_all() {
 async fn the_queue_is_bounded_by_count_and_by_bytes() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("sled");
-    let small = DiskOptions { queue_batches: 4, queue_bytes: 5_000, ..options() };
+    let small = DiskOptions { queue_batches: 4, queue_bytes: 5_000, merge_keys: 2, ..options() };
     let disk = Disk::open(&dir, &small).unwrap();
     let mut feed = Feed::default();
     for number in 0..100 {

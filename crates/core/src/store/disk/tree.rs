@@ -1,18 +1,16 @@
-//! sled itself: opened, read and written with every panic and error of it caught.
+//! sled itself: opened and written, and every panic of it caught.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
 use prost::Message as _;
 
-use super::rows::{self, Body, FORMAT, FORMAT_KEY, HEADER_KEY, Head, HeaderRow, Totals};
+use super::rows::{self, FORMAT, FORMAT_KEY, HEADER_KEY, HeaderRow, Totals};
 use super::writer::Pending;
 use super::{DiskOptions, Fault, folder};
 use crate::record::wire;
-use crate::store::{State, StateBuilder};
 
 /// sled's own period of writing what its buffers hold (raft-storage.md §1).
 const FLUSH_EVERY_MS: u64 = 500;
@@ -102,7 +100,7 @@ impl Tree {
     }
 }
 
-fn open_db(dir: &Path, options: &DiskOptions) -> Result<sled::Db, Fault> {
+pub(super) fn open_db(dir: &Path, options: &DiskOptions) -> Result<sled::Db, Fault> {
     if dir.exists() {
         folder::remove_generating(dir)?;
     }
@@ -127,7 +125,7 @@ fn log_of(dir: &Path) -> Result<File, Fault> {
 
 /// The header. Each directory has one from its first batch on: without it, sled lost all and
 /// calls it a new one.
-fn header_of(db: &sled::Db) -> Result<HeaderRow, Fault> {
+pub(super) fn header_of(db: &sled::Db) -> Result<HeaderRow, Fault> {
     let format = db.get(FORMAT_KEY)?.ok_or(Fault::Malformed("tree: it has no format"))?;
     let format = <[u8; 4]>::try_from(&*format).map_err(|_| Fault::Malformed("format"))?;
     match u32::from_be_bytes(format) {
@@ -141,54 +139,4 @@ fn header_of(db: &sled::Db) -> Result<HeaderRow, Fault> {
 fn applied_of(header: &[u8]) -> Result<Option<u64>, Fault> {
     let header = wire::StoreHeader::decode(header).map_err(|_| Fault::Malformed("header"))?;
     Ok(header.has_applied.then_some(header.applied_index))
-}
-
-/// Reads the whole directory and closes it, so that nothing of sled's cache stays in memory.
-pub(super) fn read(dir: &Path, options: &DiskOptions) -> Result<State, Fault> {
-    let db = open_db(dir, options)?;
-    let HeaderRow { totals: expected, header } = header_of(&db)?;
-    let mut builder = StateBuilder::default();
-    let mut totals = Totals::default();
-    let mut entries = db.iter();
-    while let Some(entry) = entries.next() {
-        let (key, value) = entry?;
-        if *key == *FORMAT_KEY || *key == *HEADER_KEY {
-            continue;
-        }
-        let Head { crc, body } = Head::decode(&value)?;
-        let row = match body {
-            Body::Whole(row) => Bytes::copy_from_slice(row),
-            Body::Chunked { length, chunks } => gather(&mut entries, &key, length, chunks)?,
-        };
-        if crc != rows::entry_crc(&key, &row) {
-            return Err(Fault::Malformed("entry checksum"));
-        }
-        totals.add(&key, crc);
-        builder.row(row)?;
-    }
-    if totals != expected {
-        return Err(Fault::Malformed("totals"));
-    }
-    Ok(builder.finish(&header)?)
-}
-
-/// The chunks that follow an entry, joined. Memory grows with what is read, not with `length`.
-fn gather(
-    entries: &mut sled::Iter,
-    entry: &[u8],
-    length: u32,
-    chunks: u32,
-) -> Result<Bytes, Fault> {
-    let mut row = Vec::new();
-    for index in 0..chunks {
-        let (key, value) = entries.next().ok_or(Fault::Malformed("chunk"))??;
-        if *key != *rows::chunk_key(entry, index) {
-            return Err(Fault::Malformed("chunk"));
-        }
-        row.extend_from_slice(&value);
-    }
-    if u32::try_from(row.len()) != Ok(length) {
-        return Err(Fault::Malformed("chunk length"));
-    }
-    Ok(row.into())
 }

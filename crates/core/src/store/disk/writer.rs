@@ -172,7 +172,9 @@ impl Writer {
             return;
         }
         self.pending.add(batch, ticket);
-        if self.pending.bytes >= self.options.merge_bytes {
+        if self.pending.bytes >= self.options.merge_bytes
+            || self.pending.changes.len() >= self.options.merge_keys
+        {
             self.write();
         }
     }

@@ -28,6 +28,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
             "thiserror",
             "tokio",
             "tracing",
+            "triomphe",
             "zstd",
         ],
     ),

@@ -9,7 +9,6 @@ pub mod dump;
 mod state;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{RwLock, RwLockWriteGuard};
@@ -48,7 +47,7 @@ impl Store {
 
     /// The configuration and the revision that this node has applied.
     #[must_use]
-    pub fn config(&self, key: &GroupKey) -> (Option<Arc<ConfigDatum>>, Revision) {
+    pub fn config(&self, key: &GroupKey) -> (Option<ConfigDatum>, Revision) {
         let state = self.state.read();
         (state.config(key).cloned(), state.header().revision)
     }
@@ -78,12 +77,12 @@ impl Store {
 
     /// Configurations with this data id, in any namespace and group, for the start only.
     #[must_use]
-    pub fn configs_of_data_id(&self, data_id: &str) -> Vec<(GroupKey, Arc<ConfigDatum>)> {
+    pub fn configs_of_data_id(&self, data_id: &str) -> Vec<(GroupKey, ConfigDatum)> {
         let frozen = self.freeze();
         frozen
             .configs()
             .filter(|(key, _)| key.data_id() == data_id)
-            .map(|(key, datum)| (key.clone(), Arc::clone(datum)))
+            .map(|(key, datum)| (key.clone(), datum.clone()))
             .collect()
     }
 

@@ -76,6 +76,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
             "rustix",
             "serde",
             "serde_json",
+            "subtle",
             "thiserror",
             "tikv-jemallocator",
             "tokio",

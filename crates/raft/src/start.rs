@@ -10,16 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use openraft::RaftLogReader;
-use openraft::storage::RaftLogStorage;
-use openraft::vote::RaftLeaderId;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use quorate_core::poll::{Capacity, PollService};
 use quorate_core::store::disk::{Disk, DiskOptions, Loaded};
 use quorate_core::store::{State, Store};
 use quorate_core::watch::{AnnounceQueue, WatchIndex};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,8 +26,10 @@ use crate::forward::Forwarder;
 use crate::identity::{Identity, IdentityError};
 use crate::leader;
 use crate::log::{LogError, LogHandle, LogOptions, LogStore};
-use crate::machine::{Applied, Machine};
+use crate::machine::{Applied, Checkpoints, Machine, position};
 use crate::maintain::Maintenance;
+use crate::membership::{Myself, Tending, introduce};
+use crate::met::{Met, Run};
 use crate::metrics::NodeMetrics;
 use crate::node::{Inner, Node, Raft};
 use crate::peer::service::Service;
@@ -41,7 +40,7 @@ use crate::peer::{
 use crate::pending::Pending;
 use crate::progress::Progress;
 use crate::snapshot::SnapshotDir;
-use crate::types::{Member, NodeId, Vote, log_id};
+use crate::types::{Member, log_id};
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -54,6 +53,10 @@ pub struct NodeConfig {
     pub peers: Vec<String>,
     /// Never found a cluster.
     pub join_only: bool,
+    /// Replace a voter whose disk was lost by the empty node at its address.
+    pub auto_replace: bool,
+    /// After so long a silence of the lost one.
+    pub auto_replace_after: Duration,
     /// Checked on every call between nodes.
     pub secret: Option<String>,
     /// Leader's heartbeat.
@@ -108,6 +111,12 @@ pub enum StartError {
         /// The data directory.
         data_dir: PathBuf,
     },
+    /// A member of its cluster says that it must not take part. Says what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// No random number.
+    #[error("no random number: {0}")]
+    Random(getrandom::Error),
     /// openraft refused.
     #[error("raft did not start: {0}")]
     Raft(String),
@@ -288,8 +297,27 @@ async fn assemble(
     let Opened { lock, identity, cluster, mut log, handle, snapshots, state, disk, rebuild } =
         opened;
     let id = identity.node_id();
-    resign(&mut log, id).await.map_err(io_error("resign from an earlier leadership"))?;
-    let credentials = Credentials { node_id: id, secret: config.secret.as_deref().map(Arc::from) };
+    leader::resign(&mut log, id).await.map_err(io_error("resign from an earlier leadership"))?;
+    let nonce = getrandom::u64().map_err(StartError::Random)?;
+    let credentials = Credentials {
+        node_id: id,
+        run: Run { starts: identity.starts(), nonce },
+        secret: config.secret.as_deref().map(Arc::from),
+    };
+    let myself = Arc::new(Myself {
+        me: config.me.clone(),
+        peers: sorted(&config.peers),
+        join_only: config.join_only,
+        credentials: credentials.clone(),
+        last: handle.last_log_id().max(handle.purged()),
+    });
+    let (_, members) = position(&state).map_err(io_error("read the members"))?;
+    let others = members.membership().nodes().map(|(id, member)| (*id, member.clone()));
+    if let Some(cluster) = cluster.get()
+        && let Some(why) = introduce(&myself, *cluster, others).await
+    {
+        return Err(StartError::Refused(why));
+    }
     let index = Arc::new(WatchIndex::new());
     let polls = PollService::new(Arc::clone(&index), config.capacity, Instant::now());
     let progress = Progress::default();
@@ -304,21 +332,23 @@ async fn assemble(
         progress,
         snapshots,
         disk,
+        checkpoints: Checkpoints::default(),
     });
-    let network = Network { credentials: credentials.clone(), cluster: Arc::clone(&cluster) };
-    let raft = Raft::new(
-        id,
-        Arc::new(raft_config(&config)?),
-        network,
-        log,
-        Machine(Arc::clone(&applied), handle.clone()),
-    )
-    .await
-    .map_err(|error| StartError::Raft(error.to_string()))?;
+    let (met, meet) = (Arc::new(Met::default()), Arc::new(Notify::new()));
+    let network = Network {
+        credentials: credentials.clone(),
+        cluster: Arc::clone(&cluster),
+        met: Arc::clone(&met),
+        introduce: Arc::clone(&meet),
+    };
+    let raft =
+        Raft::new(id, Arc::new(raft_config(&config)?), network, log, Machine(Arc::clone(&applied)))
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let forwarder = Forwarder::new(
         Arc::clone(&applied),
-        credentials.clone(),
+        credentials,
         Arc::clone(&cluster),
         runtime,
         tasks.clone(),
@@ -326,10 +356,7 @@ async fn assemble(
     );
     let inner = Arc::new(Inner {
         id,
-        me: config.me.clone(),
-        peers: sorted(&config.peers),
-        join_only: config.join_only,
-        credentials,
+        myself,
         cluster,
         identity: tokio::sync::Mutex::new(identity),
         raft,
@@ -342,6 +369,11 @@ async fn assemble(
         forwarder,
         reader: Mutex::new(None),
         reachable: Mutex::default(),
+        met,
+        introduce: meet,
+        changing: tokio::sync::Mutex::new(()),
+        snapshotting: tokio::sync::Mutex::new(()),
+        failed: watch::Sender::new(None),
         now_ms: config.now_ms,
         refused_calls: Default::default(),
         tasks,
@@ -351,25 +383,11 @@ async fn assemble(
     });
     let maintenance = Maintenance::new(Arc::clone(&inner), &config);
     inner.tasks.spawn(maintenance.run());
+    let tending =
+        Tending { auto_replace: config.auto_replace, replace_after: config.auto_replace_after };
+    inner.tasks.spawn(Arc::clone(&inner).tend(tending));
     inner.announce_on(&here);
     Ok(inner)
-}
-
-/// A node that led when it ended never leads on in that term.
-///
-/// openraft would take up the stored leadership where it was left. But a leader sends entries to
-/// its followers while its own disk is still writing them: what was lost here may live on there
-/// under the same term and index, and new entries under those log ids would make the logs differ
-/// for ever. So this node votes for itself in the next term, which ends the old one for it, and
-/// stands for election like anyone else.
-async fn resign(log: &mut LogStore, id: NodeId) -> io::Result<()> {
-    let Some(vote) = log.get_log_reader().await.read_vote().await? else { return Ok(()) };
-    if !vote.committed || vote.leader_id.voted_for != id {
-        return Ok(());
-    }
-    let term = vote.leader_id.term + 1;
-    tracing::info!(term, "resigned from the leadership of before the restart");
-    log.save_vote(&Vote { leader_id: RaftLeaderId::new(term, id), committed: false }).await
 }
 
 fn sorted(peers: &[String]) -> Vec<String> {
@@ -409,6 +427,7 @@ impl Inner {
             self.raft.clone(),
             self.leader.clone(),
             self.heard.subscribe(),
+            Arc::clone(&self.met),
             self.stop.clone(),
         );
         self.tasks.spawn_on(follow, runtime);
@@ -450,30 +469,5 @@ impl Inner {
             runtime,
         );
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn vote(term: u64, node: NodeId, committed: bool) -> Vote {
-        Vote { leader_id: RaftLeaderId::new(term, node), committed }
-    }
-
-    #[tokio::test]
-    async fn a_restarted_leader_resigns_and_a_follower_does_not() {
-        for (stored, want) in [
-            (vote(4, 1, true), vote(5, 1, false)),
-            (vote(4, 1, false), vote(4, 1, false)),
-            (vote(4, 2, true), vote(4, 2, true)),
-        ] {
-            let dir = tempfile::tempdir().unwrap();
-            let (mut log, handle) = LogStore::open(dir.path(), LogOptions::default()).unwrap();
-            log.save_vote(&stored).await.unwrap();
-            resign(&mut log, 1).await.unwrap();
-            assert_eq!(log.get_log_reader().await.read_vote().await.unwrap(), Some(want));
-            handle.shutdown();
-        }
     }
 }

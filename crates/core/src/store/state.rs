@@ -9,6 +9,7 @@ use prost::Message;
 use crate::command::{ChangeEvent, Command, Outcome, Proposal, Publish, Remove, Reply};
 use crate::content::Md5;
 use crate::key::GroupKey;
+use crate::kind::cluster::ClusterFacts;
 use crate::kind::config::{self, ConfigDatum};
 use crate::kind::origin::{self, MAX_ORIGINS, Origin, Verdict};
 use crate::record::{RecordError, exact, wire};
@@ -25,6 +26,8 @@ pub struct Header {
     pub time: LogTime,
     /// The members, in the raft crate's encoding.
     pub membership: Bytes,
+    /// What the cluster has decided about itself.
+    pub cluster: ClusterFacts,
 }
 
 /// One thing that the disk must be told.
@@ -97,6 +100,7 @@ impl State {
         for (id, origin) in &self.origins {
             text.extend_from_slice(&origin::row(*id, origin));
         }
+        self.header.cluster.hash_into(&mut text);
         Md5::of(&text).0
     }
 
@@ -151,7 +155,15 @@ impl State {
         match command {
             Command::Publish(publish) => self.publish(revision, publish),
             Command::Remove(remove) => self.remove(revision, remove),
+            Command::Raise { level } => self.decide(revision, |facts| facts.raise(*level)),
+            Command::Retire { nodes } => self.decide(revision, |facts| facts.retire(nodes)),
+            Command::Checkpoint => self.decide(revision, |_| ()),
         }
+    }
+
+    fn decide(&mut self, revision: Revision, decide: impl FnOnce(&mut ClusterFacts)) -> Applied {
+        decide(&mut self.header.cluster);
+        Applied { reply: Reply { revision, ..Reply::default() }, ..Applied::default() }
     }
 
     fn publish(&mut self, revision: Revision, publish: &Publish) -> Applied {
@@ -214,7 +226,7 @@ impl State {
     /// The header as a record.
     #[must_use]
     pub fn header_record(&self) -> Bytes {
-        let Header { applied, revision, time, membership } = &self.header;
+        let Header { applied, revision, time, membership, cluster } = &self.header;
         let (term, index) = applied.unwrap_or_default();
         exact(&wire::StoreHeader {
             applied_term: term,
@@ -225,6 +237,8 @@ impl State {
             membership: membership.clone(),
             config_count: self.configs.len() as u64,
             config_hash: Bytes::copy_from_slice(&self.config_hash.to_be_bytes()),
+            feature_level: cluster.feature_level,
+            retired: cluster.retired.clone(),
         })
     }
 
@@ -292,6 +306,7 @@ impl StateBuilder {
             revision: Revision(header.revision),
             time: LogTime(header.time_ms),
             membership: Bytes::copy_from_slice(&header.membership),
+            cluster: ClusterFacts { feature_level: header.feature_level, retired: header.retired },
         };
         if self.state.configs.len() as u64 != header.config_count {
             return Err(RecordError::Field("config_count"));

@@ -31,7 +31,7 @@ fn network(error: impl ToString) -> Failure {
 
 /// Sends a snapshot and waits until the peer has installed it.
 pub(crate) async fn send(
-    client: &mut Client,
+    mut client: Client,
     vote: Vote,
     snapshot: RaftSnapshot,
     cancel: impl Future<Output = ReplicationClosed>,

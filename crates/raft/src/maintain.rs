@@ -15,6 +15,8 @@ use crate::types::{LogIndex, log_id};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Pause between rebuilds of a store copy that keeps failing.
 const REBUILD_PAUSE: Duration = Duration::from_secs(30);
+/// Longest that Raft may take to know of a snapshot.
+const NOTE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The task's state.
 pub(crate) struct Maintenance {
@@ -121,6 +123,12 @@ impl Inner {
         if current < Some(at) {
             build(Arc::clone(&self.applied.snapshots), state).await?;
             self.raft.trigger().snapshot().await.map_err(io::Error::other)?;
+            // Raft takes note of it beside; whoever asked wants to see it in the status.
+            let known = |metrics: &openraft::RaftMetrics<_>| metrics.snapshot >= Some(at);
+            let noted = self.raft.wait(Some(NOTE_LIMIT)).metrics(known, "snapshot").await;
+            if noted.is_err() {
+                tracing::warn!(index = at.index, "raft has not taken note of the snapshot");
+            }
         }
         Ok(at.index)
     }

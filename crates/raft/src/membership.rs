@@ -10,7 +10,7 @@ mod join;
 mod tend;
 
 pub use self::change::{Change, MembershipError};
-pub(crate) use self::hello::{Myself, introduce};
+pub(crate) use self::hello::Myself;
 pub(crate) use self::tend::Tending;
 
 /// What this release can apply. Level 1 is release 0.1; 2 adds the feature level itself, retired

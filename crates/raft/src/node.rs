@@ -1,6 +1,6 @@
 //! The node: its parts, what it says of itself, and how it stops. Starting is [`crate::start`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::leader::Leader;
 use crate::log::LogHandle;
 use crate::machine::{Applied, Machine};
 use crate::membership::Myself;
-use crate::met::Met;
+use crate::met::{Met, Run};
 use crate::peer::Client;
 use crate::status::{MemberStatus, Role, Status};
 use crate::types::{Member, NodeId, TypeConfig};
@@ -61,6 +61,10 @@ pub(crate) struct Inner {
     pub(crate) met: Arc<Met>,
     /// Wakes who tells the members who this node is.
     pub(crate) introduce: Arc<Notify>,
+    /// The processes that this one said hello to, and that did not refuse it.
+    pub(crate) introduced: Mutex<BTreeMap<NodeId, Run>>,
+    /// Where those are that called and were not said hello to yet.
+    pub(crate) callers: Mutex<BTreeSet<String>>,
     /// Taken by whoever changes the members.
     pub(crate) changing: tokio::sync::Mutex<()>,
     /// Taken by whoever builds a snapshot.

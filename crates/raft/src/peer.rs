@@ -45,6 +45,8 @@ pub(crate) const SECRET: &str = "quorate-secret";
 pub(crate) const FROM: &str = "quorate-from";
 /// Metadata key of the node id that the sender means, hexadecimal; absent on hello.
 pub(crate) const TO: &str = "quorate-to";
+/// Metadata key of the sender's peer address, for a node that knows no members yet.
+pub(crate) const ADDRESS: &str = "quorate-address";
 /// Metadata key of the sender's run ([`Run`]); absent: release 0.1.
 pub(crate) const RUN: &str = "quorate-run";
 /// Metadata key of the cluster id, hexadecimal; absent on hello.
@@ -70,6 +72,8 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Credentials {
     pub(crate) node_id: NodeId,
     pub(crate) run: Run,
+    /// Where the sender's peer listener is.
+    pub(crate) address: Arc<str>,
     pub(crate) secret: Option<Arc<str>>,
 }
 
@@ -79,7 +83,7 @@ pub(crate) struct Tag(Vec<(&'static str, MetadataValue<Ascii>)>);
 
 impl Tag {
     fn new(credentials: &Credentials, cluster: Option<u64>, to: Option<NodeId>) -> Self {
-        let mut pairs = Vec::with_capacity(5);
+        let mut pairs = Vec::with_capacity(6);
         let hex = |pairs: &mut Vec<_>, key, number: u64| {
             if let Ok(value) = format!("{number:016x}").parse() {
                 pairs.push((key, value));
@@ -88,6 +92,9 @@ impl Tag {
         hex(&mut pairs, FROM, credentials.node_id);
         if let Ok(run) = credentials.run.to_string().parse() {
             pairs.push((RUN, run));
+        }
+        if let Ok(address) = credentials.address.parse() {
+            pairs.push((ADDRESS, address));
         }
         if let Some(cluster) = cluster {
             hex(&mut pairs, CLUSTER, cluster);

@@ -26,9 +26,9 @@ use crate::forward::Forwarder;
 use crate::identity::{Identity, IdentityError};
 use crate::leader;
 use crate::log::{LogError, LogHandle, LogOptions, LogStore};
-use crate::machine::{Applied, Checkpoints, Machine, position};
+use crate::machine::{Applied, Checkpoints, Machine};
 use crate::maintain::Maintenance;
-use crate::membership::{Myself, Tending, introduce};
+use crate::membership::{Myself, Tending};
 use crate::met::{Met, Run};
 use crate::metrics::NodeMetrics;
 use crate::node::{Inner, Node, Raft};
@@ -111,9 +111,6 @@ pub enum StartError {
         /// The data directory.
         data_dir: PathBuf,
     },
-    /// A member of its cluster says that it must not take part. Says what to do.
-    #[error("{0}")]
-    Refused(String),
     /// No random number.
     #[error("no random number: {0}")]
     Random(getrandom::Error),
@@ -302,6 +299,7 @@ async fn assemble(
     let credentials = Credentials {
         node_id: id,
         run: Run { starts: identity.starts(), nonce },
+        address: config.me.peer.as_str().into(),
         secret: config.secret.as_deref().map(Arc::from),
     };
     let myself = Arc::new(Myself {
@@ -311,13 +309,6 @@ async fn assemble(
         credentials: credentials.clone(),
         last: handle.last_log_id().max(handle.purged()),
     });
-    let (_, members) = position(&state).map_err(io_error("read the members"))?;
-    let others = members.membership().nodes().map(|(id, member)| (*id, member.clone()));
-    if let Some(cluster) = cluster.get()
-        && let Some(why) = introduce(&myself, *cluster, others).await
-    {
-        return Err(StartError::Refused(why));
-    }
     let index = Arc::new(WatchIndex::new());
     let polls = PollService::new(Arc::clone(&index), config.capacity, Instant::now());
     let progress = Progress::default();
@@ -371,6 +362,8 @@ async fn assemble(
         reachable: Mutex::default(),
         met,
         introduce: meet,
+        introduced: Mutex::default(),
+        callers: Mutex::default(),
         changing: tokio::sync::Mutex::new(()),
         snapshotting: tokio::sync::Mutex::new(()),
         failed: watch::Sender::new(None),

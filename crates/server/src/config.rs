@@ -135,7 +135,10 @@ impl Config {
         let advertise_grpc = reader.client_address("advertise_grpc", &grpc_listen, &advertise);
         let peers = reader.value("peers", peer_list).unwrap_or_default();
         let join_only = reader.value("join_only", join_only).unwrap_or(JoinOnly::No);
-        reader.check_membership(&peers, &advertise, join_only);
+        // `peers` founds; a node that has an identity may have moved away from it.
+        if !data_dir.join("node.json").exists() {
+            reader.check_membership(&peers, &advertise, join_only);
+        }
         let join_only = match join_only {
             JoinOnly::No => false,
             JoinOnly::Yes => true,

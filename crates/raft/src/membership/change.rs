@@ -23,7 +23,7 @@ const COMMIT_LIMIT: Duration = Duration::from_secs(10);
 /// Longest that a change waits for another one.
 const TURN_LIMIT: Duration = Duration::from_secs(10);
 /// A member that has not answered its leader for so long is not counted on.
-pub(super) const SILENT: Duration = Duration::from_secs(3);
+pub(super) const SILENT: Duration = Duration::from_millis(1500);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// A change of the members or of the leader.
@@ -236,7 +236,7 @@ impl Inner {
         if rest.is_empty() {
             return Outcome::Refused("the last voter cannot be removed".to_owned());
         }
-        if let Some(why) = self.lacks_majority(&rest) {
+        if let Some(why) = self.lacks_majority(&rest, &members).await {
             return Outcome::Refused(why);
         }
         if ids.contains(&self.id) {
@@ -246,9 +246,11 @@ impl Inner {
         }
         let going: BTreeSet<_> = voters.intersection(&ids).copied().collect();
         let text = format!("removed {}", names(&ids));
+        let learners: BTreeSet<_> = ids.difference(&voters).copied().collect();
+        // Voters that go are no members any more, because they are not retained.
         let change = ChangeMembers::Batch(vec![
+            ChangeMembers::RemoveNodes(learners),
             ChangeMembers::RemoveVoters(going),
-            ChangeMembers::RemoveNodes(ids.clone()),
         ]);
         let done = self.commit(change, false, &members, text).await;
         self.retire(&done, ids).await;
@@ -269,7 +271,7 @@ impl Inner {
         }
         let rest: BTreeSet<_> =
             voters.iter().copied().filter(|id| *id != old).chain([new]).collect();
-        if let Some(why) = self.lacks_majority(&rest) {
+        if let Some(why) = self.lacks_majority(&rest, &members).await {
             return Outcome::Refused(why);
         }
         if old == self.id {
@@ -351,10 +353,23 @@ impl Inner {
         Arc::clone(&self.raft.server_metrics().borrow_watched().membership_config)
     }
 
-    /// Why these voters could not go on by themselves.
-    fn lacks_majority(&self, voters: &BTreeSet<NodeId>) -> Option<String> {
+    /// Why these voters could not go on by themselves. They are asked now: members that could not
+    /// commit their own change would leave the cluster between two sets of members.
+    async fn lacks_majority(
+        &self,
+        voters: &BTreeSet<NodeId>,
+        members: &StoredMembership,
+    ) -> Option<String> {
+        let asked = voters.iter().map(|id| async move {
+            let member = members.membership().get_node(id)?;
+            let address = self.address_of(*id, &member.peer);
+            let answers = *id == self.id
+                || (self.silence(*id) <= SILENT
+                    && self.hello(&address).await.is_ok_and(|reply| reply.node_id == *id));
+            (!answers).then_some(*id)
+        });
         let silent: BTreeSet<_> =
-            voters.iter().copied().filter(|id| self.silence(*id) > SILENT).collect();
+            futures_util::future::join_all(asked).await.into_iter().flatten().collect();
         let live = voters.len() - silent.len();
         (live <= voters.len() / 2).then(|| {
             format!(

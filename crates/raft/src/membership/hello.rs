@@ -1,4 +1,8 @@
-//! Nodes tell each other who they are: when they start, and every two seconds.
+//! Nodes tell each other who they are: when they start, every two seconds, and when a call came
+//! too early.
+//!
+//! A node takes no entries, snapshots or votes from a process that it has not said hello to: only
+//! then had that one the chance to refuse it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,13 +11,17 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 
 use super::FEATURE_LEVEL;
-use crate::met::{Introduction, Verdict, copied};
+use crate::met::{Introduction, Run, Verdict, copied};
 use crate::node::Inner;
 use crate::peer::codec::{id_in, id_out, member_in, member_out};
 use crate::peer::{Credentials, client, wire};
 use crate::types::{LogId, Member, NodeId};
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
+/// Callers that wait to be said hello to.
+const MAX_CALLERS: usize = 64;
+/// The same while it looks for the process of before.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(600);
 /// How often members are asked whether they are there.
 const PROBE_PAUSE: Duration = Duration::from_secs(2);
 /// Before it is told again to one that does not know it.
@@ -61,20 +69,6 @@ impl Myself {
     }
 }
 
-/// Introduces a node that is about to start to the members it knows. Why it must not start, if
-/// one of them says so.
-pub(crate) async fn introduce(
-    myself: &Myself,
-    cluster: u64,
-    members: impl Iterator<Item = (NodeId, Member)>,
-) -> Option<String> {
-    let others = members.filter(|(id, _)| *id != myself.credentials.node_id);
-    let asked = others
-        .map(|(_, member)| async move { myself.hello(Some(cluster), &member.peer).await.ok() });
-    let replies = futures_util::future::join_all(asked).await;
-    replies.into_iter().flatten().find_map(|reply| refusal(&reply, cluster))
-}
-
 /// Why this node must not take part, when a member of its own cluster says so.
 fn refusal(reply: &wire::HelloReply, cluster: u64) -> Option<String> {
     (reply.cluster_id == Some(cluster) && !reply.refused.is_empty()).then(|| reply.refused.clone())
@@ -87,7 +81,7 @@ pub(crate) fn introduction(
     feature_level: u32,
 ) -> Introduction {
     let last = run.and_then(|run| run.last).map(id_in);
-    let run = run.map(|run| crate::met::Run { starts: run.starts, nonce: run.nonce });
+    let run = run.map(|run| Run { starts: run.starts, nonce: run.nonce });
     Introduction { id, run, last, member: member_in(member), feature_level: feature_level.max(1) }
 }
 
@@ -140,8 +134,10 @@ impl Inner {
             Verdict::Welcome => Ok(()),
             Verdict::Refused(why) => Err(why),
             Verdict::After(before, address) => {
-                if let Some(address) = address
-                    && let Ok(reply) = self.hello(&address).await
+                // Whoever has the address of the one before is not beside it.
+                if let Some(address) = address.filter(|address| *address != who.member.peer)
+                    && let Ok(Ok(reply)) =
+                        tokio::time::timeout(LOOK_TIMEOUT, self.hello(&address)).await
                     && reply.node_id == who.id
                     && reply.run.is_some_and(|run| run.nonce == before.nonce)
                 {
@@ -191,6 +187,7 @@ impl Inner {
             members.iter().map(|(id, member, _)| self.address_of(*id, &member.peer)).collect();
         // All may have moved: then only the configured names lead anywhere.
         addresses.extend(self.myself.peers.iter().cloned());
+        addresses.append(&mut self.callers.lock());
         addresses.remove(&self.myself.me.peer);
         let Some(cluster) = self.cluster.get().copied() else { return };
         let asked = addresses.iter().map(|address| self.hello(address));
@@ -208,12 +205,29 @@ impl Inner {
             match self.admit(&who).await {
                 Ok(()) => {
                     reachable.insert(node_id);
+                    if let Some(run) = who.run {
+                        self.introduced.lock().insert(node_id, run);
+                    }
                 }
                 Err(why) => tracing::error!(node = format!("{node_id:016x}"), %why, "refused"),
             }
         }
         *self.reachable.lock() = reachable;
         self.met.retain(|id| members.iter().any(|(member, _, _)| *member == id));
+    }
+
+    /// Whether a process that calls has had the chance to refuse this node.
+    pub(crate) fn is_introduced_to(&self, id: NodeId, run: Option<Run>) -> bool {
+        run.is_none_or(|run| self.introduced.lock().get(&id) == Some(&run))
+    }
+
+    /// Says hello soon, to a caller at this address too.
+    pub(crate) fn introduce_to(&self, address: Option<&str>) {
+        let mut callers = self.callers.lock();
+        if let Some(address) = address.filter(|_| callers.len() < MAX_CALLERS) {
+            callers.insert(address.to_owned());
+        }
+        self.introduce.notify_one();
     }
 
     /// Where a member is: as it said last, else as the members have it.

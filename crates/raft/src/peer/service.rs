@@ -14,7 +14,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{append_in, append_reply_out, transfer_in, vote_reply_out, vote_request_in};
-use super::{CLUSTER, FROM, RUN, SECRET, STRANGER, TO, snapshot, wire};
+use super::{ADDRESS, CLUSTER, FROM, RUN, SECRET, STRANGER, TO, snapshot, wire};
 use crate::met::Run;
 use crate::node::Inner;
 use crate::pending::NotTaken;
@@ -52,7 +52,6 @@ impl Service {
     /// met it in founding, or was told to add it, does.
     async fn check_member(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
         let from = self.check_secret(metadata)?;
-        let run = metadata.get(RUN).and_then(|run| Run::parse(run.to_str().ok()?));
         if hex(metadata, TO) != Some(self.0.id) {
             return Err(Status::failed_precondition("this address is another node"));
         }
@@ -70,11 +69,26 @@ impl Service {
         if self.0.applied.store.is_retired(from) {
             return Err(Status::failed_precondition("a removed node"));
         }
-        if !self.0.met.admits(from, run) {
+        if !self.0.met.admits(from, run_of(metadata)) {
             return Err(Status::failed_precondition(STRANGER));
         }
         Ok(from)
     }
+
+    /// The same for what commits this node to something: entries, snapshots, votes.
+    async fn check_caller(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
+        let from = self.check_member(metadata).await?;
+        if self.0.is_introduced_to(from, run_of(metadata)) {
+            return Ok(from);
+        }
+        let address = metadata.get(ADDRESS).and_then(|address| address.to_str().ok());
+        self.0.introduce_to(address);
+        Err(Status::failed_precondition(STRANGER))
+    }
+}
+
+fn run_of(metadata: &MetadataMap) -> Option<Run> {
+    Run::parse(metadata.get(RUN)?.to_str().ok()?)
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {
@@ -92,7 +106,7 @@ impl wire::peer_server::Peer for Service {
     }
 
     async fn vote(&self, request: Request<wire::VoteRequest>) -> Reply<wire::VoteReply> {
-        self.check_member(request.metadata()).await?;
+        self.check_caller(request.metadata()).await?;
         let request = request.into_inner();
         let is_pre_vote = request.is_pre_vote;
         let rpc = vote_request_in(request)?;
@@ -107,7 +121,7 @@ impl wire::peer_server::Peer for Service {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Reply<Self::AppendStream> {
-        self.check_member(request.metadata()).await?;
+        self.check_caller(request.metadata()).await?;
         let inner = Arc::clone(&self.0);
         let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |request| {
             // An error is the leader closing the stream or a broken link: it will open another.
@@ -134,7 +148,7 @@ impl wire::peer_server::Peer for Service {
         &self,
         request: Request<Streaming<wire::SnapshotPart>>,
     ) -> Reply<wire::SnapshotReply> {
-        self.check_member(request.metadata()).await?;
+        self.check_caller(request.metadata()).await?;
         let inner = &self.0;
         let (vote, snapshot) =
             snapshot::receive(request.into_inner(), &inner.applied.snapshots).await?;
@@ -146,7 +160,7 @@ impl wire::peer_server::Peer for Service {
         &self,
         request: Request<wire::TransferLeaderRequest>,
     ) -> Reply<wire::TransferLeaderReply> {
-        self.check_member(request.metadata()).await?;
+        self.check_caller(request.metadata()).await?;
         let request = transfer_in(request.into_inner())?;
         let taken = self.0.raft.handle_transfer_leader(request).await.map_err(stopped)?;
         let refused = taken.err().map(|error| error.to_string()).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! One request to a node, over a connection of its own.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -86,14 +87,16 @@ impl Server {
             let body = response.into_body().collect().await?.to_bytes();
             Ok::<_, hyper::Error>(Answer { status, body })
         };
-        // The connection is driven until the answer is there.
-        tokio::select! {
-            answer = answered => answer.map_err(|error| text(&error)),
-            ended = connection => Err(match ended {
-                Ok(()) => "the connection ended without an answer".to_owned(),
-                Err(error) => text(&error),
-            }),
-        }
+        // The connection is driven until the answer is there; it may end before that is looked at.
+        let mut answered = pin!(answered);
+        let answer = tokio::select! {
+            answer = &mut answered => answer,
+            ended = connection => match ended {
+                Ok(()) => answered.await,
+                Err(error) => Err(error),
+            },
+        };
+        answer.map_err(|error| text(&error))
     }
 }
 

@@ -126,7 +126,9 @@ async fn removing_a_member_whose_loss_would_break_the_quorum_is_refused() {
 #[tokio::test]
 async fn a_node_of_another_cluster_is_refused() {
     let all = Cluster::start(3).await;
-    let other = Cluster::alone(&Options::default()).await;
+    let mut other = all.beside(&Options::default());
+    other.start_all();
+    other.ready().await;
     let peer = other.nodes()[0].peer();
     let refused = cluster(all.client(0), &["add", &peer]).await.refused();
     assert!(refused.contains("belongs to another cluster"), "{refused}");

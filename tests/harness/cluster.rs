@@ -17,7 +17,8 @@ static SLOTS: Semaphore = Semaphore::const_new(2);
 #[derive(Debug)]
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
-    _slot: SemaphorePermit<'static>,
+    /// None for a cluster that stands beside another in one test, which would wait for itself.
+    _slot: Option<SemaphorePermit<'static>>,
 }
 
 impl Cluster {
@@ -43,7 +44,7 @@ impl Cluster {
                 Node::new(own, peers, options)
             })
             .collect();
-        Self { nodes, _slot: SLOTS.acquire().await.expect("never closed") }
+        Self { nodes, _slot: Some(SLOTS.acquire().await.expect("never closed")) }
     }
 
     /// One node that was told of no peers, ready.
@@ -56,9 +57,15 @@ impl Cluster {
 
     /// One node that was told of no peers and has not started yet.
     pub(crate) async fn prepare_alone(options: &Options) -> Self {
-        let own = free_addresses(3).try_into().expect("three");
-        let nodes = vec![Node::new(own, &[], options)];
-        Self { nodes, _slot: SLOTS.acquire().await.expect("never closed") }
+        Self {
+            nodes: one_alone(options),
+            _slot: Some(SLOTS.acquire().await.expect("never closed")),
+        }
+    }
+
+    /// A second cluster in a test that has one: one node that was told of no peers, not started.
+    pub(crate) fn beside(&self, options: &Options) -> Self {
+        Self { nodes: one_alone(options), _slot: None }
     }
 
     /// One more node, not started, which only joins.
@@ -159,4 +166,9 @@ impl Cluster {
     fn running(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.is_running())
     }
+}
+
+fn one_alone(options: &Options) -> Vec<Node> {
+    let own = free_addresses(3).try_into().expect("three");
+    vec![Node::new(own, &[], options)]
 }

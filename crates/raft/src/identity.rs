@@ -72,9 +72,9 @@ impl Identity {
             move |source| IdentityError::Io { op, path, source }
         };
         fs::create_dir_all(data_dir).map_err(io("create the directory of"))?;
-        let mut identity = match fs::read(&path) {
-            Ok(bytes) => Self::parse(&path, &bytes)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        let mut identity = match Self::read(data_dir)? {
+            Some(identity) => identity,
+            None => {
                 if data_dir.join("raft").exists() || data_dir.join("snapshot").exists() {
                     return Err(IdentityError::Lost(data_dir.to_owned()));
                 }
@@ -84,11 +84,23 @@ impl Identity {
                 // JSON and the wire treat 0 as "none".
                 Self { path: path.clone(), node_id: node_id.max(1), cluster_id: None, starts: 0 }
             }
-            Err(source) => return Err(io("read")(source)),
         };
         identity.starts += 1;
         identity.write()?;
         Ok(identity)
+    }
+
+    /// Reads the identity of a data directory, if it has one, and counts no start. Blocking.
+    ///
+    /// # Errors
+    /// [`IdentityError`] when it cannot be read or is none.
+    pub fn read(data_dir: &Path) -> Result<Option<Self>, IdentityError> {
+        let path = data_dir.join(FILE);
+        match fs::read(&path) {
+            Ok(bytes) => Self::parse(&path, &bytes).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(IdentityError::Io { op: "read", path, source }),
+        }
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, IdentityError> {

@@ -1,6 +1,7 @@
 //! Agreement of Quorate: the Raft log, the state machine adapter, snapshots, the peer service,
 //! forwarding and reads. It moves commands and decides nothing by what is in them.
 
+pub mod backup;
 pub mod check;
 pub mod error;
 mod forward;
@@ -18,7 +19,9 @@ mod pending;
 mod progress;
 mod propose;
 mod read;
+pub mod restore;
 pub mod snapshot;
 pub mod start;
 pub mod status;
 pub mod types;
+pub mod verify;

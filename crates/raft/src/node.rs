@@ -75,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) refused_calls: Counter,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+    /// Where backups are kept that are being fetched.
+    pub(crate) backups: std::path::PathBuf,
     pub(crate) runtime: Mutex<Option<tokio::runtime::Runtime>>,
     /// Keeps the data directory to this process.
     pub(crate) _lock: std::fs::File,

@@ -91,13 +91,18 @@ impl SnapshotDir {
                 fs::remove_file(path)?;
             }
         }
+        Self::look(dir, cluster_id)
+    }
+
+    /// The directory as it is, to be read.
+    pub(crate) fn look(dir: &Path, cluster_id: Arc<std::sync::OnceLock<u64>>) -> io::Result<Self> {
         let dir = dir.to_owned();
         let (newest, incoming) = (Mutex::new(None), AtomicU64::new(0));
         Ok(Self { dir, cluster_id, newest, incoming, stopping: AtomicBool::new(false) })
     }
 
     /// Files by position, newest first.
-    fn files(&self) -> io::Result<Vec<(LogId, PathBuf)>> {
+    pub(crate) fn files(&self) -> io::Result<Vec<(LogId, PathBuf)>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -264,7 +269,7 @@ fn into_io(error: DumpError) -> io::Error {
     }
 }
 
-fn file_name(id: &LogId) -> String {
+pub(crate) fn file_name(id: &LogId) -> String {
     format!("{:020}-{:020}.{SUFFIX}", term_of(id), id.index)
 }
 

@@ -165,6 +165,8 @@ fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     let (log, handle) = LogStore::open(&config.data_dir.join("raft"), log_options)?;
     let snapshots = SnapshotDir::open(&config.data_dir.join("snapshot"), Arc::clone(&cluster))
         .map_err(io_error("open the snapshots"))?;
+    crate::backup::sweep(&config.data_dir.join("backup"))
+        .map_err(io_error("remove unfetched backups"))?;
     let sled = config.data_dir.join("sled");
     let options = DiskOptions::default();
     let (state, rebuild) = load_state(config, &handle, &snapshots, &sled, &options)?;
@@ -371,6 +373,7 @@ async fn assemble(
         refused_calls: Default::default(),
         tasks,
         stop,
+        backups: config.data_dir.join("backup"),
         runtime: Mutex::new(None),
         _lock: lock,
     });

@@ -1,6 +1,7 @@
 //! `quorate cluster …`: asks a running node over HTTP and shows its answer, as a table or as JSON.
 #![expect(clippy::indexing_slicing, reason = "what a JSON value has not is null there")]
 
+pub(crate) mod backup;
 mod client;
 mod show;
 

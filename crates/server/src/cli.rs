@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::administer::Administration;
+use crate::administer::backup::FileTask;
 use crate::config::settings::{self, SETTINGS, Setting, Settings};
 use crate::health::HealthQuestion;
 
@@ -21,6 +22,8 @@ pub(crate) enum Invocation {
     Health(HealthQuestion),
     /// Ask or change a running cluster.
     Cluster(Administration),
+    /// Back up, restore, or look a data directory over.
+    Files(FileTask),
 }
 
 /// Reads the process's own arguments and environment. Prints and exits by itself for `--help`,
@@ -42,11 +45,14 @@ fn read(
     match matches.subcommand() {
         Some(("serve", flags)) => Ok(Invocation::Serve(gather(flags, environment))),
         Some(("health", flags)) => Ok(Invocation::Health(question(flags, environment))),
+        Some((name @ ("backup" | "restore" | "check"), flags)) => {
+            Ok(Invocation::Files(cluster::file_task(name, flags, environment)))
+        }
         Some(("cluster", flags)) => {
             Ok(Invocation::Cluster(cluster::administration(flags, environment)))
         }
         Some(_) | None => {
-            let text = "write serve, health or cluster";
+            let text = "write serve, health, cluster, backup, restore or check";
             Err(command().error(clap::error::ErrorKind::MissingSubcommand, text))
         }
     }
@@ -80,6 +86,7 @@ fn command() -> Command {
         .subcommand(serve())
         .subcommand(health())
         .subcommand(cluster::command())
+        .subcommands(cluster::file_commands())
 }
 
 fn serve() -> Command {
@@ -157,7 +164,9 @@ mod tests {
     fn serve(words: &[&str], environment: &[(&str, &str)]) -> Config {
         match parse(&[&["serve"], words].concat(), environment).expect("known flags") {
             Invocation::Serve(settings) => Config::from_settings(settings).expect("good settings"),
-            other @ (Invocation::Health(_) | Invocation::Cluster(_)) => panic!("{other:?}"),
+            other @ (Invocation::Health(_) | Invocation::Cluster(_) | Invocation::Files(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 
@@ -206,7 +215,9 @@ mod tests {
         .expect("known flags")
         {
             Invocation::Health(question) => question,
-            other @ (Invocation::Serve(_) | Invocation::Cluster(_)) => panic!("{other:?}"),
+            other @ (Invocation::Serve(_) | Invocation::Cluster(_) | Invocation::Files(_)) => {
+                panic!("{other:?}")
+            }
         };
         let asked = question(&["--http", "127.0.0.1:1", "--timeout", "300ms"], &[]);
         assert_eq!(asked.http.as_deref(), Some("127.0.0.1:1"));

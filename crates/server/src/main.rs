@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     match cli::invocation() {
         Invocation::Health(question) => question.run(),
         Invocation::Cluster(administration) => administration.run(),
+        Invocation::Files(task) => task.run(),
         Invocation::Serve(settings) => match Config::from_settings(settings) {
             Ok(config) => serve(config),
             Err(mistakes) => complain(&format!("settings are wrong:\n{mistakes}")),

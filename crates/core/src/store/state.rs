@@ -223,6 +223,13 @@ impl State {
         self.header.membership = membership;
     }
 
+    /// The same state with other members, in the raft crate's encoding: for a restore.
+    #[must_use]
+    pub fn with_membership(mut self, membership: Bytes) -> Self {
+        self.set_membership(membership);
+        self
+    }
+
     /// The header as a record.
     #[must_use]
     pub fn header_record(&self) -> Bytes {

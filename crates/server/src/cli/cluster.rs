@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::administer::backup::FileTask;
 use crate::administer::{Administration, Task};
 
 const SERVER: &str = "http://127.0.0.1:8848";
@@ -12,16 +13,39 @@ pub(super) fn administration(
     flags: &ArgMatches,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Administration {
+    let (server, secret_file) = node(flags, environment);
+    Administration { server, secret_file, json: flags.get_flag("json"), task: task(flags) }
+}
+
+/// The node to ask, and the file with the secret.
+fn node(
+    flags: &ArgMatches,
+    environment: impl Fn(&str) -> Option<String>,
+) -> (String, Option<String>) {
     let variable = |name: &str| environment(name).filter(|text| !text.is_empty());
     let given = |key: &str| flags.get_one::<String>(key).cloned();
-    Administration {
-        server: given("server")
-            .or_else(|| variable("QUORATE_SERVER"))
-            .unwrap_or_else(|| SERVER.to_owned()),
-        secret_file: given("cluster_secret_file")
-            .or_else(|| variable("QUORATE_CLUSTER_SECRET_FILE")),
-        json: flags.get_flag("json"),
-        task: task(flags),
+    let server = given("server").or_else(|| variable("QUORATE_SERVER"));
+    let secret_file =
+        given("cluster_secret_file").or_else(|| variable("QUORATE_CLUSTER_SECRET_FILE"));
+    (server.unwrap_or_else(|| SERVER.to_owned()), secret_file)
+}
+
+/// `quorate backup`, `restore` and `check`.
+pub(super) fn file_task(
+    name: &str,
+    flags: &ArgMatches,
+    environment: impl Fn(&str) -> Option<String>,
+) -> FileTask {
+    let path = |key: &str| -> std::path::PathBuf {
+        flags.get_one::<String>(key).cloned().unwrap_or_default().into()
+    };
+    match name {
+        "backup" => {
+            let (server, secret_file) = node(flags, environment);
+            FileTask::Backup { server, secret_file, out: path("out") }
+        }
+        "restore" => FileTask::Restore { from: path("from"), data_dir: path("data_dir") },
+        _ => FileTask::Check { data_dir: path("data_dir") },
     }
 }
 
@@ -58,7 +82,7 @@ fn member(key: &'static str, help: &'static str) -> Arg {
     Arg::new(key).value_name("ID|HOST:PORT").required(true).help(help)
 }
 
-pub(super) fn command() -> Command {
+fn server_flags() -> [Arg; 2] {
     let server =
         Arg::new("server").long("server").value_name("URL").global(true).help(
             "HTTP address of any node [env: QUORATE_SERVER] [default: http://127.0.0.1:8848]",
@@ -71,12 +95,35 @@ pub(super) fn command() -> Command {
             "The cluster's secret, for a node of another machine \
              [env: QUORATE_CLUSTER_SECRET_FILE]",
         );
+    [server, secret]
+}
+
+fn file(key: &'static str, flag: &'static str, name: &'static str, help: &'static str) -> Arg {
+    Arg::new(key).long(flag).value_name(name).required(true).help(help)
+}
+
+pub(super) fn file_commands() -> [Command; 3] {
+    [
+        Command::new("backup")
+            .about("Fetches all that was acknowledged from a running node, and verifies it")
+            .args(server_flags())
+            .arg(file("out", "out", "FILE", "Where to write it")),
+        Command::new("restore")
+            .about("Makes a data directory of a backup: one node of a new cluster")
+            .arg(file("from", "from", "FILE", "The backup"))
+            .arg(file("data_dir", "data-dir", "DIR", "An empty or absent data directory")),
+        Command::new("check")
+            .about("Looks a data directory over that no node uses; exits 1 when it is damaged")
+            .arg(Arg::new("data_dir").value_name("DIR").required(true).help("The data directory")),
+    ]
+}
+
+pub(super) fn command() -> Command {
     Command::new("cluster")
         .about("Shows and changes the members of a running cluster")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .arg(server)
-        .arg(secret)
+        .args(server_flags())
         .arg(switch("json", "json", "JSON instead of a table").global(true))
         .subcommand(Command::new("status").about("Shows the members and how far each is"))
         .subcommand(add())

@@ -1,6 +1,7 @@
 //! What operators ask of the cluster: status, changes of the members, snapshots, comparing
 //! replicas. Answered to this machine, and beyond it to who has the cluster's secret.
 
+mod backup;
 mod ops;
 
 use std::net::IpAddr;
@@ -62,6 +63,8 @@ where
             }
         },
         Asked::Check => check(&app, path).await,
+        Asked::BeginBackup => backup::begin(&app, path).await,
+        Asked::BackupPart => backup::part(&app, head.uri.query().unwrap_or_default(), path).await,
         Asked::Ops => ops::answer(&app, &whole.bytes).await,
         Asked::OpsV3 => ops::answer_v3(&app, &whole.bytes).await,
     }

@@ -16,6 +16,10 @@ pub(crate) enum Asked {
     Snapshot,
     /// `POST /quorate/v1/cluster/check`
     Check,
+    /// `POST /quorate/v1/backup`
+    BeginBackup,
+    /// `GET /quorate/v1/backup?name=…&offset=…&length=…`
+    BackupPart,
     /// `POST /nacos/v1/core/ops/raft` and `…/v2/…`
     Ops,
     /// `POST /nacos/v3/admin/core/ops/raft`
@@ -94,6 +98,10 @@ impl Route {
             "/quorate/v1/cluster/change" => post(Asked::Change),
             "/quorate/v1/cluster/snapshot" => post(Asked::Snapshot),
             "/quorate/v1/cluster/check" => post(Asked::Check),
+            "/quorate/v1/backup" => match *method {
+                Method::POST => Self::Cluster(Asked::BeginBackup),
+                _ => get(Self::Cluster(Asked::BackupPart), "GET, POST"),
+            },
             "/nacos/v1/core/ops/raft" | "/nacos/v2/core/ops/raft" => post(Asked::Ops),
             "/nacos/v3/admin/core/ops/raft" => post(Asked::OpsV3),
             // The reference serves these below its context path and below the root.

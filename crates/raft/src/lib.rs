@@ -3,6 +3,7 @@
 
 pub mod error;
 mod forward;
+pub mod host;
 pub mod identity;
 mod leader;
 pub mod log;

@@ -18,6 +18,7 @@ use quorate_core::store::{Apply, Change, State, Store};
 use quorate_core::watch::AnnounceQueue;
 use tokio::time::Instant;
 
+use crate::host::Host;
 use crate::log::LogHandle;
 use crate::pending::Pending;
 use crate::progress::Progress;
@@ -38,6 +39,7 @@ pub(crate) struct Applied {
     pub(crate) progress: Progress,
     pub(crate) snapshots: Arc<SnapshotDir>,
     pub(crate) disk: Disk,
+    pub(crate) host: Host,
 }
 
 /// openraft's state machine.
@@ -178,7 +180,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { state: self.0.store.freeze(), snapshots: Arc::clone(&self.0.snapshots) }
+        Builder {
+            state: self.0.store.freeze(),
+            snapshots: Arc::clone(&self.0.snapshots),
+            host: self.0.host.clone(),
+        }
     }
 
     async fn install_snapshot(
@@ -188,7 +194,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
     ) -> Result<(), io::Error> {
         let applied = Arc::clone(&self.0);
         let meta = meta.clone();
-        let state = blocking(move || applied.snapshots.install(&meta, &snapshot)).await?;
+        let host = applied.host.clone();
+        let state = host.blocking(move || applied.snapshots.install(&meta, &snapshot)).await??;
         self.install(state).await;
         Ok(())
     }
@@ -207,13 +214,12 @@ impl Machine {
         // Both may take long, and this thread is Raft's: comparing what is watched, and freeing
         // the state that was.
         let (announce, new) = (Arc::clone(&applied.announce), fresh.clone());
-        let compared = blocking(move || {
+        let compared = applied.host.blocking(move || {
             announce.queue_watched(Instant::now(), |key| {
                 let md5 = |state: &State| state.config(key).map(|datum| datum.md5());
                 md5(&old) != md5(&new)
             });
             drop(old);
-            Ok(())
         });
         if let Err(error) = compared.await {
             tracing::error!(%error, "changes of an installed snapshot were not announced");
@@ -251,6 +257,7 @@ pub(crate) fn position(state: &State) -> io::Result<(Option<LogId>, StoredMember
 pub(crate) struct Builder {
     state: State,
     snapshots: Arc<SnapshotDir>,
+    host: Host,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -259,22 +266,17 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         let state = self.state.clone();
         let snapshots = Arc::clone(&self.snapshots);
-        blocking(move || {
+        let host = self.host.clone();
+        let build = move || {
             let (last_log_id, last_membership) = position(&state)?;
             let meta = SnapshotMeta { last_log_id, last_membership };
-            snapshots.build(&state, meta).or_else(|error| {
+            snapshots.build(&host, &state, meta).or_else(|error| {
                 // A disk that is full now and has room later is no reason to end the node: the
                 // snapshot that there is stays the current one.
                 tracing::error!(%error, "snapshot not built");
                 snapshots.current().ok_or(error)
             })
-        })
-        .await
+        };
+        self.host.blocking(build).await?
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

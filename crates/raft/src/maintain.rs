@@ -42,8 +42,9 @@ impl Maintenance {
     pub(crate) async fn run(mut self) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                biased;
                 () = self.inner.stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             if self.snapshot().await.is_err() || self.purge().await.is_err() {
                 // Raft has stopped; the node ends for that reason.

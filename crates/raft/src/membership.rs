@@ -60,8 +60,9 @@ impl Inner {
             }
             told = Some(round);
             tokio::select! {
-                () = pause => {}
+                biased;
                 () = self.stop.cancelled() => return,
+                () = pause => {}
             }
         }
     }
@@ -103,7 +104,7 @@ impl Inner {
         let cluster = match self.cluster.get() {
             Some(cluster) => *cluster,
             None => {
-                let drawn = getrandom::u64().map_err(std::io::Error::other)?.max(1);
+                let drawn = self.host().random()?.max(1);
                 self.join_cluster(drawn).await?
             }
         };
@@ -130,12 +131,11 @@ impl Inner {
             return Ok(*held);
         }
         let mut fresh = identity.clone();
-        let written = tokio::task::spawn_blocking(move || {
+        let written = self.host().blocking(move || {
             fresh.set_cluster(cluster)?;
             Ok(fresh)
-        })
-        .await
-        .map_err(|error| IdentityError::Io {
+        });
+        let written = written.await.map_err(|error| IdentityError::Io {
             op: "write",
             path: std::path::PathBuf::from("node.json"),
             source: std::io::Error::other(error),
@@ -192,8 +192,9 @@ impl Inner {
             *self.reachable.lock() =
                 reachable.into_iter().filter(|(_, there)| *there).map(|(id, _)| id).collect();
             tokio::select! {
-                () = tokio::time::sleep(PROBE_PAUSE) => {}
+                biased;
                 () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(PROBE_PAUSE) => {}
             }
         }
     }

@@ -19,11 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::forward::Forwarder;
+use crate::host::Host;
 use crate::identity::Identity;
 use crate::leader::Leader;
 use crate::log::LogHandle;
 use crate::machine::{Applied, Machine};
 use crate::peer::{Client, Credentials};
+use crate::start::WallClock;
 use crate::status::{MemberStatus, Role, Status};
 use crate::types::{Member, NodeId, TypeConfig};
 
@@ -59,7 +61,7 @@ pub(crate) struct Inner {
     pub(crate) forwarder: Forwarder,
     pub(crate) reader: Mutex<Option<(Leader, Client)>>,
     pub(crate) reachable: Mutex<BTreeSet<NodeId>>,
-    pub(crate) now_ms: fn() -> u64,
+    pub(crate) now_ms: WallClock,
     pub(crate) refused_calls: Counter,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -191,7 +193,7 @@ impl Node {
         inner.tasks.wait().await;
         inner.applied.disk.close().await;
         // An error means that the thread panicked: it has ended all the same.
-        drop(tokio::task::spawn_blocking(move || log.shutdown()).await);
+        drop(inner.host().blocking(move || log.shutdown()).await);
         if let Some(runtime) = inner.runtime.lock().take() {
             runtime.shutdown_background();
         }
@@ -199,6 +201,11 @@ impl Node {
 }
 
 impl Inner {
+    /// What this node stands on.
+    pub(crate) const fn host(&self) -> &Host {
+        &self.credentials.host
+    }
+
     /// All members: id, addresses, whether it votes.
     pub(crate) fn members(&self) -> Vec<(NodeId, Member, bool)> {
         let metrics = self.raft.server_metrics();

@@ -5,6 +5,7 @@
 //! The receiving half is [`service`].
 
 pub(crate) mod codec;
+mod route;
 pub(crate) mod service;
 mod snapshot;
 
@@ -22,11 +23,13 @@ use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
+use crate::host::Host;
 use crate::snapshot::{RaftSnapshot, SnapshotFile};
 use crate::types::{Member, NodeId, TypeConfig, Vote};
 use codec::{Garbled, append_out, append_reply_in, transfer_out, vote_reply_in, vote_request_out};
+use route::Route;
 use wire::peer_client::PeerClient;
 
 /// The generated messages and services.
@@ -58,11 +61,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What this node puts on each call it makes.
+/// What this node puts on each call it makes, and the network it calls through.
 #[derive(Debug, Clone)]
 pub(crate) struct Credentials {
     pub(crate) node_id: NodeId,
     pub(crate) secret: Option<Arc<str>>,
+    pub(crate) host: Host,
 }
 
 /// Adds the metadata of one call.
@@ -107,7 +111,7 @@ impl Interceptor for Tag {
 }
 
 /// A client of one peer.
-pub(crate) type Client = PeerClient<InterceptedService<Channel, Tag>>;
+pub(crate) type Client = PeerClient<InterceptedService<Route, Tag>>;
 
 /// Connects to an address when first used, and again after it was lost. Names are resolved anew
 /// each time.
@@ -117,19 +121,25 @@ pub(crate) fn client(
     cluster: Option<u64>,
     to: Option<NodeId>,
 ) -> Result<Client, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+    let route = match credentials.host.simulation() {
+        Some(network) => Route::Simulated(Arc::clone(network), Arc::from(address)),
+        None => Route::Connection(endpoint(address)?.connect_lazy()),
+    };
+    let tagged = PeerClient::with_interceptor(route, Tag::new(credentials, cluster, to));
+    Ok(tagged
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES))
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true);
-    let tagged =
-        PeerClient::with_interceptor(endpoint.connect_lazy(), Tag::new(credentials, cluster, to));
-    Ok(tagged
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES))
+        .keep_alive_while_idle(true))
 }
 
 /// Makes openraft's connections.
@@ -155,7 +165,8 @@ impl Network {
     fn link(&self, target: NodeId, node: &Member, purpose: Purpose) -> Link {
         let cluster = self.cluster.get().copied();
         let client = client(&node.peer, &self.credentials, cluster, Some(target));
-        Link { client: client.map_err(|error| error.to_string()), purpose, failures: 0 }
+        let client = client.map_err(|error| error.to_string());
+        Link { client, host: self.credentials.host.clone(), purpose, failures: 0 }
     }
 }
 
@@ -173,6 +184,7 @@ enum Purpose {
 pub(crate) struct Link {
     /// An address that does not parse makes a link that never works.
     client: Result<Client, String>,
+    host: Host,
     purpose: Purpose,
     /// Append streams of entries that ended in an error since the last one that answered.
     failures: u32,
@@ -299,7 +311,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
             .client
             .as_mut()
             .map_err(|error| StreamingError::Unreachable(Unreachable::from_string(&*error)))?;
-        snapshot::send(client, vote, snapshot, cancel).await
+        snapshot::send(client, &self.host, vote, snapshot, cancel).await
     }
 
     async fn transfer_leader(

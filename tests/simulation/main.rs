@@ -6,6 +6,7 @@
 
 mod client;
 mod disk;
+mod gate;
 mod history;
 mod invariant;
 mod listener;

@@ -58,7 +58,10 @@ pub(crate) fn run(seed: u64) -> Report {
         .expect("a runtime");
     let world = runtime.block_on(async { World::new(seed) });
     let lived = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        runtime.block_on(live(Arc::clone(&world)));
+        let world = Arc::clone(&world);
+        // A task like all others, so that it has its turn.
+        let lived = runtime.block_on(async { world.spawn(live(Arc::clone(&world))).await });
+        lived.expect("a life without a panic");
     }));
     if lived.is_err() {
         world.broken("the simulation panicked".to_owned());

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, StdError, http};
 
 use crate::disk::Disk;
+use crate::gate::Gate;
 use crate::network;
 use crate::random::Random;
 use crate::trace::trace;
@@ -27,6 +29,7 @@ const SYNC_MILLIS: (u64, u64) = (1, 8);
 pub(crate) struct Station {
     pub(crate) index: usize,
     world: Weak<World>,
+    gate: Arc<Gate>,
     tasks: Mutex<Vec<AbortHandle>>,
     pause: Mutex<Pause>,
     random: Mutex<Random>,
@@ -36,7 +39,8 @@ pub(crate) struct Station {
 #[derive(Default)]
 struct Pause {
     is_paused: bool,
-    wakers: Vec<Waker>,
+    /// Of tasks that would run, by their number.
+    wakers: BTreeMap<u64, Waker>,
 }
 
 impl fmt::Debug for Station {
@@ -46,10 +50,17 @@ impl fmt::Debug for Station {
 }
 
 impl Station {
-    pub(crate) fn new(world: Weak<World>, index: usize, seed: u64, grave: &Path) -> Self {
+    pub(crate) fn new(
+        world: Weak<World>,
+        gate: Arc<Gate>,
+        index: usize,
+        seed: u64,
+        grave: &Path,
+    ) -> Self {
         Self {
             index,
             world,
+            gate,
             tasks: Mutex::default(),
             pause: Mutex::default(),
             random: Mutex::new(Random::new(seed, &format!("station {index}"))),
@@ -81,9 +92,9 @@ impl Station {
         let wakers = {
             let mut pause = self.pause.lock();
             pause.is_paused = is_paused;
-            if is_paused { Vec::new() } else { std::mem::take(&mut pause.wakers) }
+            if is_paused { BTreeMap::new() } else { std::mem::take(&mut pause.wakers) }
         };
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_values().for_each(Waker::wake);
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -111,12 +122,18 @@ impl Simulation for Station {
         tasks.push(task);
     }
 
-    fn runs(&self, waker: &Waker) -> bool {
+    fn number(&self) -> u64 {
+        self.gate.number()
+    }
+
+    fn runs(&self, task: u64, waker: &Waker) -> bool {
         let mut pause = self.pause.lock();
         if pause.is_paused {
-            pause.wakers.push(waker.clone());
+            self.gate.forget(task);
+            pause.wakers.insert(task, waker.clone());
+            return false;
         }
-        !pause.is_paused
+        self.gate.admits(task, waker)
     }
 
     fn random(&self) -> u64 {

@@ -16,6 +16,7 @@ use quorate_raft::types::Member;
 use tempfile::TempDir;
 
 use crate::disk::Loss;
+use crate::gate::Gate;
 use crate::history::History;
 use crate::invariant::held::Held;
 use crate::invariant::replicas::Replicas;
@@ -44,6 +45,7 @@ pub(crate) struct World {
     /// The safety phase has ended: clients and faults stop.
     pub(crate) is_over: AtomicBool,
     slots: Vec<Slot>,
+    gate: Arc<Gate>,
     failure: Mutex<Option<String>>,
     _dir: TempDir,
 }
@@ -77,11 +79,13 @@ impl World {
         let plan = Plan::new(seed);
         let dir = tempfile::tempdir().expect("a directory");
         let keys = (0..plan.keys).map(key).collect();
+        let gate = Gate::open();
         Arc::new_cyclic(|world: &Weak<Self>| {
             let slots = (0..plan.nodes)
                 .map(|index| {
                     let grave = dir.path().join(format!("grave{index}"));
-                    let station = Station::new(world.clone(), index, seed, &grave);
+                    let gate = Arc::clone(&gate);
+                    let station = Station::new(world.clone(), gate, index, seed, &grave);
                     Slot {
                         data_dir: dir.path().join(format!("n{index}")),
                         station: Arc::new(station),
@@ -99,6 +103,7 @@ impl World {
                 held: Mutex::default(),
                 is_over: AtomicBool::new(false),
                 slots,
+                gate,
                 failure: Mutex::new(None),
                 _dir: dir,
                 plan,
@@ -120,7 +125,7 @@ impl World {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        tokio::runtime::Handle::current().spawn(task)
+        self.gate.spawn(task)
     }
 
     /// Notes the first broken promise.

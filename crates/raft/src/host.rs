@@ -29,10 +29,13 @@ pub use runtime::{Chance, Runtime};
 
 /// What takes the place of the operating system under one node.
 pub trait Simulation: fmt::Debug + Send + Sync {
-    /// Told of each task that the node starts, so that a crash can end it.
+    /// Numbers a task that the node is about to start.
+    fn number(&self) -> u64;
+    /// Told of each task that the node has started, so that a crash can end it.
     fn started(&self, task: AbortHandle);
-    /// Whether the node's tasks run. If not, `waker` is woken when they do again.
-    fn runs(&self, waker: &Waker) -> bool;
+    /// Whether it is this task's turn to run. If not, `waker` is woken when it is: the runtime's
+    /// own order is not the same in each run.
+    fn runs(&self, task: u64, waker: &Waker) -> bool;
     /// A random number.
     fn random(&self) -> u64;
     /// Delivers a call to the node at a peer address and brings the answer.

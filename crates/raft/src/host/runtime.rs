@@ -26,6 +26,7 @@ fn current() -> Option<Arc<dyn Simulation>> {
 /// A task of a simulated node.
 struct Hosted<F> {
     simulation: Arc<dyn Simulation>,
+    number: u64,
     task: Pin<Box<F>>,
 }
 
@@ -43,7 +44,7 @@ impl<F: Future> Future for Hosted<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        if !self.simulation.runs(context.waker()) {
+        if !self.simulation.runs(self.number, context.waker()) {
             return Poll::Pending;
         }
         let ours = Some(Arc::clone(&self.simulation));
@@ -61,7 +62,8 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let task = Hosted { simulation: Arc::clone(simulation), task: Box::pin(task) };
+    let (simulation, number) = (Arc::clone(simulation), simulation.number());
+    let task = Hosted { simulation: Arc::clone(&simulation), number, task: Box::pin(task) };
     let handle = tokio::runtime::Handle::current().spawn(task);
     simulation.started(handle.abort_handle());
     handle

@@ -63,6 +63,7 @@ impl Outcome {
 /// One operation of one client on one key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Operation {
+    #[expect(dead_code, reason = "read in reports, through Debug")]
     pub(crate) client: usize,
     pub(crate) key: usize,
     pub(crate) action: Action,

@@ -195,7 +195,8 @@ async fn power_loss(world: &Arc<World>, random: &mut Random) {
 
 async fn stop(world: &Arc<World>, index: usize, random: &mut Random) {
     let Some(running) = world.running(index) else { return };
-    let node = running.node;
+    let node = running.node.clone();
+    drop(running);
     let task = async move {
         node.hand_over().await;
         node.stop().await;

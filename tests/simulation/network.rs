@@ -243,6 +243,11 @@ pub(crate) async fn call(
     ended
 }
 
+/// A part and when it arrives.
+type Sent = (Instant, Part);
+/// The head of an answer, and its body as it is sent.
+type Answer = http::Response<mpsc::Receiver<Sent>>;
+
 /// One call on its way.
 #[derive(Clone)]
 struct Wire {
@@ -292,27 +297,33 @@ impl Wire {
         };
         sleep(self.world.network.delay(self.from, self.to)).await;
         self.world.network.open(self.from, self.to).await;
-        let incoming = self.carry(self.from, self.to, body, epoch, stopped);
+        let (out, sent) = mpsc::channel(IN_FLIGHT);
+        drop(self.host(self.from).run(pump(self.clone(), self.from, self.to, body, out)));
+        let incoming = self.carry(self.from, self.to, sent, epoch, stopped);
         let answer = self.ask(http::Request::from_parts(parts, Body::new(incoming)))?;
-        let (parts, body) = answer.await.map_err(|_| unavailable("connection reset"))?.into_parts();
-        let incoming = self.carry(self.to, self.from, body, epoch, stopped);
+        let answer = answer.await.map_err(|_| unavailable("connection reset"))?;
+        let (parts, sent) = answer.into_parts();
+        let incoming = self.carry(self.to, self.from, sent, epoch, stopped);
         sleep(self.world.network.delay(self.to, self.from)).await;
         self.world.network.open(self.to, self.from).await;
         Ok(http::Response::from_parts(parts, incoming))
     }
 
-    /// Lets the other node answer, as a task of its own.
-    fn ask(
-        &self,
-        request: http::Request<Body>,
-    ) -> Result<oneshot::Receiver<http::Response<Body>>, StdError> {
+    /// Lets the other node answer, as a task of its own, which sends the body of its answer too.
+    fn ask(&self, request: http::Request<Body>) -> Result<oneshot::Receiver<Answer>, StdError> {
         let Some(mut calls) = self.world.calls(self.to) else {
             return Err(unavailable("connection refused"));
         };
         let (answer, answered) = oneshot::channel();
+        let wire = self.clone();
         let handle = async move {
+            let (parts, body) = calls.call(request).await.into_parts();
+            let (out, sent) = mpsc::channel(IN_FLIGHT);
             // The caller may have gone.
-            drop(answer.send(calls.call(request).await));
+            if answer.send(http::Response::from_parts(parts, sent)).is_ok() {
+                let (from, to) = (wire.to, wire.from);
+                pump(wire, from, to, body, out).await;
+            }
         };
         drop(self.host(self.to).run(handle));
         Ok(answered)
@@ -336,35 +347,20 @@ impl Wire {
         self.world.host(index)
     }
 
-    /// Carries a body from one node to another: read there, handed over here, each as a task of
-    /// who it belongs to.
+    /// Carries a body from one node to another.
     fn carry(
         &self,
         from: usize,
         to: usize,
-        body: Body,
+        mut sent: mpsc::Receiver<Sent>,
         epoch: u64,
         stopped: &CancellationToken,
     ) -> Incoming {
-        let (out, sent) = mpsc::channel(IN_FLIGHT);
         let (arrive, arrived) = mpsc::channel(IN_FLIGHT);
-        let wire = self.clone();
-        let pump = async move {
-            let mut parts = Part::read(body);
-            while let Some(part) = parts.next().await {
-                let delay = wire.world.network.delay(from, to);
-                let at = Instant::now() + delay;
-                if out.send((at, part)).await.is_err() {
-                    return;
-                }
-            }
-        };
-        drop(self.host(from).run(pump));
         let mut courier = Courier { wire: self.clone(), from, to, held: None };
         let (stopped, is_request) = (stopped.clone(), from == self.from);
         self.world.spawn(async move {
             let network = &courier.wire.world.clone().network;
-            let mut sent = sent;
             tokio::select! {
                 biased;
                 () = network.dead(from, to, epoch) => {}
@@ -386,6 +382,17 @@ impl Wire {
     }
 }
 
+/// Sends a body, as a task of the node that it belongs to.
+async fn pump(wire: Wire, from: usize, to: usize, body: Body, out: mpsc::Sender<Sent>) {
+    let mut parts = Part::read(body);
+    while let Some(part) = parts.next().await {
+        let at = Instant::now() + wire.world.network.delay(from, to);
+        if out.send((at, part)).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Takes what was sent to its place, in order, each part in its time.
 struct Courier {
     wire: Wire,
@@ -397,7 +404,7 @@ struct Courier {
 impl Courier {
     async fn run(
         &mut self,
-        sent: &mut mpsc::Receiver<(Instant, Part)>,
+        sent: &mut mpsc::Receiver<Sent>,
         arrive: &mpsc::Sender<Result<Part, Status>>,
     ) {
         let (from, to) = (self.from, self.to);

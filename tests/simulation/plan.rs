@@ -92,7 +92,7 @@ impl Plan {
             writers: random.within(3..6) as usize,
             readers: random.within(2..5) as usize,
             listeners: random.within(4..9) as usize,
-            safety: random.millis(12_000..30_000),
+            safety: random.millis(7_000..18_000),
             faults,
             fault_pause: (least, least + random.within(300..3000)),
             think: (5, random.within(60..250)),

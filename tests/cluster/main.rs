@@ -11,6 +11,8 @@ mod damage;
 mod endurance;
 mod failure;
 mod form;
+mod identity;
+mod membership;
 mod poll;
 mod process;
 mod read;

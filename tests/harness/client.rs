@@ -248,6 +248,15 @@ impl Client {
         flat(self.send(Method::GET, path, &[], String::new()).await)
     }
 
+    pub(crate) async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        flat(self.send(Method::GET, path, headers, String::new()).await)
+    }
+
+    /// Past the patience for a write: a change of the members may take longer.
+    pub(crate) async fn post_json(&self, path: &str, body: &str) -> Result<Answer> {
+        flat(self.exchange(Method::POST, path, &[], body.to_owned()).await)
+    }
+
     async fn send(
         &self,
         method: Method,

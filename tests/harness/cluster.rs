@@ -61,6 +61,14 @@ impl Cluster {
         Self { nodes, _slot: SLOTS.acquire().await.expect("never closed") }
     }
 
+    /// One more node, not started, which only joins.
+    pub(crate) fn grow(&mut self, options: &Options) -> usize {
+        let own = free_addresses(3).try_into().expect("three");
+        let peers: Vec<_> = self.nodes.iter().map(|node| node.peer_address()).collect();
+        self.nodes.push(Node::new(own, &peers, &options.clone().switch("--join-only")));
+        self.nodes.len() - 1
+    }
+
     pub(crate) fn nodes(&self) -> &[Node] {
         &self.nodes
     }

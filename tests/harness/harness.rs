@@ -12,6 +12,8 @@ mod address;
 mod client;
 #[path = "cluster.rs"]
 mod cluster;
+#[path = "command.rs"]
+mod command;
 #[path = "connection.rs"]
 mod connection;
 #[path = "node.rs"]
@@ -28,6 +30,7 @@ mod writers;
 pub(crate) use address::free_addresses;
 pub(crate) use client::{Answer, Client, Key, Outcome, Probe, Read};
 pub(crate) use cluster::Cluster;
+pub(crate) use command::{Printed, cluster, cluster_status, quorate};
 pub(crate) use node::{Node, Options, QUORATE, signal};
 pub(crate) use seed::Seed;
 pub(crate) use state::{PeerState, RaftState, Role};

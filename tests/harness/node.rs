@@ -30,6 +30,13 @@ impl Options {
         self
     }
 
+    /// A flag without a value, or with one behind `=`.
+    #[must_use]
+    pub(crate) fn switch(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
     /// Snapshots after a few hundred KiB, and a log that keeps little behind them.
     #[must_use]
     pub(crate) fn small_log() -> Self {
@@ -94,6 +101,10 @@ impl Node {
     /// Its address as the cluster names it.
     pub(crate) fn peer(&self) -> String {
         self.peer.to_string()
+    }
+
+    pub(crate) const fn peer_address(&self) -> SocketAddr {
+        self.peer
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -185,6 +196,29 @@ impl Node {
         self.signal("TERM");
         let status = self.exit(Duration::from_secs(10)).await;
         assert!(status.success(), "SIGTERM ended with {status}");
+    }
+
+    /// Other addresses for the starts to come.
+    pub(crate) fn move_to(&mut self, [peer, http, grpc]: [SocketAddr; 3]) {
+        self.set_flag("--peer-listen", &peer.to_string());
+        self.set_flag("--http-listen", &http.to_string());
+        self.set_flag("--grpc-listen", &grpc.to_string());
+        self.peer = peer;
+        self.client = Client::new(http);
+    }
+
+    /// A copy of everything it has on disk, to be put back with [`Node::restore`].
+    pub(crate) fn copy(&self, name: &str) -> PathBuf {
+        let copy = self.root.path().join(name);
+        let copied = Command::new("cp").arg("-a").arg(self.data()).arg(&copy).status();
+        assert!(copied.expect("cp runs").success());
+        copy
+    }
+
+    /// Puts a copy in the place of what it has on disk.
+    pub(crate) fn restore(&mut self, copy: &Path) {
+        self.wipe();
+        fs::rename(copy, self.data()).expect("a rename");
     }
 
     /// Takes everything it had on disk away.

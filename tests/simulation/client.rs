@@ -25,7 +25,7 @@ use crate::world::{Running, World};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a node's store has of a key, and at which revision.
-pub(crate) type Seen = (Option<Arc<ConfigDatum>>, Revision);
+pub(crate) type Seen = (Option<ConfigDatum>, Revision);
 
 /// Writes until the safety phase is over.
 pub(crate) async fn write(world: Arc<World>, client: usize) {

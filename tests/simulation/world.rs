@@ -187,6 +187,8 @@ impl World {
             me: Member { peer: address(index), ..Member::default() },
             peers: (0..self.nodes()).map(address).collect(),
             join_only: false,
+            auto_replace: false,
+            auto_replace_after: Duration::from_secs(30),
             secret: Some("secret".to_owned()),
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(400),

@@ -132,7 +132,7 @@ fn measure() -> Result<()> {
 fn snapshot(state: &State, home: &Path) -> Result<()> {
     let path = home.join("a.snap");
     let begun = Instant::now();
-    let info = dump::write(state, 1, &path, |_| ())?;
+    let info = dump::write(state, 1, &path, |_| Ok(()))?;
     let written = begun.elapsed().as_secs_f64();
     let (read, _) = dump::read(&path)?;
     let done = begun.elapsed().as_secs_f64();

@@ -80,17 +80,18 @@ pub enum Command {
     Publish(Publish),
     /// Remove a configuration.
     Remove(Remove),
-}
-
-impl Command {
-    /// The configuration it is about.
-    #[must_use]
-    pub const fn key(&self) -> &GroupKey {
-        match self {
-            Self::Publish(publish) => &publish.key,
-            Self::Remove(remove) => &remove.key,
-        }
-    }
+    /// Raise the cluster's feature level. Level 2.
+    Raise {
+        /// The new level; a lower one than there is changes nothing.
+        level: u32,
+    },
+    /// Remember node ids that never take part again. Level 2.
+    Retire {
+        /// The ids.
+        nodes: Vec<u64>,
+    },
+    /// Changes nothing: each replica remembers its state at this revision. Level 2.
+    Checkpoint,
 }
 
 /// Names one proposal for ever, so that apply recognises a repeat (raft-storage.md §6.11).

@@ -3,5 +3,6 @@
 //! Adding a kind touches its module, its variant in [`crate::command::Command`] and the two
 //! matches in [`crate::store`] that route commands and rows.
 
+pub mod cluster;
 pub mod config;
 pub mod origin;

@@ -47,6 +47,13 @@ pub fn encode_command(command: &Command) -> Bytes {
             writer_user: remove.writer.user.clone(),
             writer_ip: remove.writer.ip.clone(),
         }),
+        Command::Raise { level } => {
+            wire::proposal::Command::RaiseLevel(wire::RaiseLevel { level: *level })
+        }
+        Command::Retire { nodes } => {
+            wire::proposal::Command::RetireNodes(wire::RetireNodes { nodes: nodes.clone() })
+        }
+        Command::Checkpoint => wire::proposal::Command::Checkpoint(wire::Checkpoint {}),
     };
     exact(&wire::Proposal { command: Some(body), ..wire::Proposal::default() })
 }
@@ -78,6 +85,9 @@ pub fn decode_proposal(bytes: Bytes) -> Result<Proposal, RecordError> {
             key: GroupKey::from_record(&remove.key)?,
             writer: Writer { user: remove.writer_user, ip: remove.writer_ip },
         }),
+        wire::proposal::Command::RaiseLevel(raise) => Command::Raise { level: raise.level },
+        wire::proposal::Command::RetireNodes(retire) => Command::Retire { nodes: retire.nodes },
+        wire::proposal::Command::Checkpoint(wire::Checkpoint {}) => Command::Checkpoint,
     };
     let id = ProposalId { origin, nonce, sequence, floor };
     Ok(Proposal { id, time: LogTime(time_ms), command })

@@ -9,7 +9,6 @@ pub mod dump;
 mod state;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{RwLock, RwLockWriteGuard};
@@ -48,7 +47,7 @@ impl Store {
 
     /// The configuration and the revision that this node has applied.
     #[must_use]
-    pub fn config(&self, key: &GroupKey) -> (Option<Arc<ConfigDatum>>, Revision) {
+    pub fn config(&self, key: &GroupKey) -> (Option<ConfigDatum>, Revision) {
         let state = self.state.read();
         (state.config(key).cloned(), state.header().revision)
     }
@@ -76,14 +75,26 @@ impl Store {
         }
     }
 
+    /// Whether a node id was removed from the cluster for good.
+    #[must_use]
+    pub fn is_retired(&self, node: u64) -> bool {
+        self.state.read().header().cluster.retired.contains(&node)
+    }
+
+    /// The feature level that the cluster has agreed upon; 0 before it did.
+    #[must_use]
+    pub fn feature_level(&self) -> u32 {
+        self.state.read().header().cluster.feature_level
+    }
+
     /// Configurations with this data id, in any namespace and group, for the start only.
     #[must_use]
-    pub fn configs_of_data_id(&self, data_id: &str) -> Vec<(GroupKey, Arc<ConfigDatum>)> {
+    pub fn configs_of_data_id(&self, data_id: &str) -> Vec<(GroupKey, ConfigDatum)> {
         let frozen = self.freeze();
         frozen
             .configs()
             .filter(|(key, _)| key.data_id() == data_id)
-            .map(|(key, datum)| (key.clone(), Arc::clone(datum)))
+            .map(|(key, datum)| (key.clone(), datum.clone()))
             .collect()
     }
 
@@ -131,6 +142,12 @@ impl Apply<'_> {
     /// Notes the log position and members that the state now includes. Opaque to the store.
     pub fn mark(&mut self, term: u64, index: u64, revision: Revision) {
         self.state.mark(term, index, revision);
+    }
+
+    /// A consistent copy of the state as it stands, O(1).
+    #[must_use]
+    pub fn freeze(&self) -> State {
+        self.state.clone()
     }
 
     /// Notes the members, encoded by the raft crate.

@@ -1,6 +1,7 @@
 //! Agreement of Quorate: the Raft log, the state machine adapter, snapshots, the peer service,
 //! forwarding and reads. It moves commands and decides nothing by what is in them.
 
+pub mod check;
 pub mod error;
 mod forward;
 pub mod host;
@@ -9,7 +10,8 @@ mod leader;
 pub mod log;
 mod machine;
 mod maintain;
-mod membership;
+pub mod membership;
+mod met;
 mod metrics;
 pub mod node;
 mod peer;

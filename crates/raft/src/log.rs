@@ -307,11 +307,15 @@ impl LogStore {
     }
 }
 
+/// Entries that stay in memory when the log is read at the start, in bytes: few will be asked for.
+const RECOVERED_BYTES: usize = 128 << 10;
+
 fn open_on(disk: Disk, dir: &Path, options: LogOptions) -> Result<(LogStore, LogHandle), LogError> {
     create_dir(&disk, dir)?;
     let lock = lock(dir)?;
     segment::remove_blanks(&disk, dir)?;
-    let Replay { state, tail, summary } = recovery::replay(dir, options.cache_bytes, true)?;
+    let Replay { state, tail, summary } =
+        recovery::replay(dir, options.cache_bytes.min(RECOVERED_BYTES), true)?;
     if let Some((path, offset)) = &summary.torn_at {
         tracing::warn!(path = %path.display(), offset, "cut the torn tail of the log");
     }

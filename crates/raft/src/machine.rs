@@ -4,6 +4,7 @@
 //! queued for announcing, then proposers get their replies. The disk is told last and nothing
 //! waits for it, unless its queue is full.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -11,15 +12,16 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use quorate_core::command::{ChangeEvent, Proposal, ProposalId, Reply};
+use parking_lot::Mutex;
+use quorate_core::command::{ChangeEvent, Command, Proposal, ProposalId, Reply};
 use quorate_core::record::decode_proposal;
 use quorate_core::store::disk::{Batch, Disk};
 use quorate_core::store::{Apply, Change, State, Store};
+use quorate_core::time::Revision;
 use quorate_core::watch::AnnounceQueue;
 use tokio::time::Instant;
 
 use crate::host::Host;
-use crate::log::LogHandle;
 use crate::pending::Pending;
 use crate::progress::Progress;
 use crate::snapshot::{RaftSnapshot, SnapshotDir, SnapshotFile};
@@ -40,11 +42,32 @@ pub(crate) struct Applied {
     pub(crate) snapshots: Arc<SnapshotDir>,
     pub(crate) disk: Disk,
     pub(crate) host: Host,
+    pub(crate) checkpoints: Checkpoints,
+}
+
+/// The newest checkpoints of this replica: revision and state hash.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints(Mutex<VecDeque<(Revision, [u8; 16])>>);
+
+impl Checkpoints {
+    const KEPT: usize = 8;
+
+    fn keep(&self, state: &State) {
+        let mut kept = self.0.lock();
+        if kept.len() == Self::KEPT {
+            kept.pop_front();
+        }
+        kept.push_back((state.header().revision, state.hash()));
+    }
+
+    pub(crate) fn at(&self, revision: Revision) -> Option<[u8; 16]> {
+        self.0.lock().iter().find(|(at, _)| *at == revision).map(|(_, hash)| *hash)
+    }
 }
 
 /// openraft's state machine.
 #[derive(Debug)]
-pub(crate) struct Machine(pub(crate) Arc<Applied>, pub(crate) LogHandle);
+pub(crate) struct Machine(pub(crate) Arc<Applied>);
 
 /// Turns an entry into what apply needs, before the lock is taken.
 enum Step {
@@ -87,16 +110,19 @@ struct Done {
     replies: Vec<(Option<ProposalId>, Reply)>,
     events: Vec<ChangeEvent>,
     changes: Vec<Change>,
+    checkpoints: Vec<State>,
 }
 
 impl Done {
     fn take(&mut self, store: &mut Apply<'_>, id: &LogId, step: Step) {
         let revision = revision_of(id.index);
         let mut reply = (None, Reply { revision, ..Reply::default() });
+        let mut is_checkpoint = false;
         match step {
             Step::Nothing => {}
             Step::Members(members) => store.set_membership(members),
             Step::Apply(proposal) => {
+                is_checkpoint = proposal.command == Command::Checkpoint;
                 let applied = store.proposal(revision, &proposal);
                 reply = (Some(proposal.id), applied.reply);
                 self.events.extend(applied.event);
@@ -104,6 +130,9 @@ impl Done {
             }
         }
         store.mark(term_of(id), id.index, revision);
+        if is_checkpoint {
+            self.checkpoints.push(store.freeze());
+        }
         self.replies.push(reply);
     }
 }
@@ -134,6 +163,9 @@ impl Machine {
         let now = Instant::now();
         for event in &done.events {
             applied.announce.queue(&event.key, now);
+        }
+        for state in done.checkpoints {
+            applied.checkpoints.keep(&state);
         }
         applied.progress.advance(revision);
         for ((id, reply), responder) in done.replies.into_iter().zip(responders) {
@@ -168,23 +200,15 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok(())
     }
 
-    /// No builder while there is nothing to build or no room to build it in: a builder that fails
-    /// would end the node.
+    /// Snapshots are built by [`crate::maintain`], where a full disk is no reason to end the node;
+    /// openraft is told of one that is there already.
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
-        let has_applied = self.0.store.freeze().header().applied.is_some();
-        let has_room = !self.1.is_full();
-        if force || (has_applied && has_room) {
-            return Some(self.get_snapshot_builder().await);
-        }
-        None
+        let is_built = self.0.snapshots.current().is_some();
+        (force || is_built).then(|| self.builder(force))
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder {
-            state: self.0.store.freeze(),
-            snapshots: Arc::clone(&self.0.snapshots),
-            host: self.0.host.clone(),
-        }
+        self.builder(true)
     }
 
     async fn install_snapshot(
@@ -206,6 +230,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
 }
 
 impl Machine {
+    fn builder(&self, force: bool) -> Builder {
+        let state = force.then(|| self.0.store.freeze());
+        let host = self.0.host.clone();
+        Builder { state, snapshots: Arc::clone(&self.0.snapshots), host }
+    }
+
     /// Puts a verified state in place and tells everyone who waits for something in it.
     async fn install(&self, state: State) {
         let applied = &*self.0;
@@ -252,10 +282,10 @@ pub(crate) fn position(state: &State) -> io::Result<(Option<LogId>, StoredMember
     Ok((header.applied.map(|(term, index)| log_id(term, index)), members))
 }
 
-/// Writes one frozen state to a file, beside apply.
+/// Gives openraft the current snapshot, or makes one of a frozen state.
 #[derive(Debug)]
 pub(crate) struct Builder {
-    state: State,
+    state: Option<State>,
     snapshots: Arc<SnapshotDir>,
     host: Host,
 }
@@ -264,19 +294,23 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotFile;
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
-        let state = self.state.clone();
-        let snapshots = Arc::clone(&self.snapshots);
-        let host = self.host.clone();
-        let build = move || {
-            let (last_log_id, last_membership) = position(&state)?;
-            let meta = SnapshotMeta { last_log_id, last_membership };
-            snapshots.build(&host, &state, meta).or_else(|error| {
-                // A disk that is full now and has room later is no reason to end the node: the
-                // snapshot that there is stays the current one.
-                tracing::error!(%error, "snapshot not built");
-                snapshots.current().ok_or(error)
-            })
-        };
-        self.host.blocking(build).await?
+        if let Some(state) = self.state.take() {
+            return build(&self.host, Arc::clone(&self.snapshots), state).await;
+        }
+        self.snapshots.current().ok_or_else(|| io::Error::other("there is no snapshot"))
     }
+}
+
+/// Writes a frozen state to a file, beside apply.
+pub(crate) async fn build(
+    host: &Host,
+    snapshots: Arc<SnapshotDir>,
+    state: State,
+) -> Result<RaftSnapshot, io::Error> {
+    let inner = host.clone();
+    host.blocking(move || {
+        let (last_log_id, last_membership) = position(&state)?;
+        snapshots.build(&inner, &state, SnapshotMeta { last_log_id, last_membership })
+    })
+    .await?
 }

@@ -1,17 +1,22 @@
 //! Housekeeping of one node: snapshots by bytes and time, purging the log behind them, rebuilding
 //! a store copy that failed.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::machine::build;
 use crate::node::Inner;
 use crate::start::NodeConfig;
+use crate::types::{LogIndex, log_id};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Pause between rebuilds of a store copy that keeps failing.
 const REBUILD_PAUSE: Duration = Duration::from_secs(30);
+/// Longest that Raft may take to know of a snapshot.
+const NOTE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The task's state.
 pub(crate) struct Maintenance {
@@ -61,7 +66,11 @@ impl Maintenance {
         if by_bytes || by_time {
             self.appended_then = appended;
             self.asked_at = Instant::now();
-            self.inner.raft.trigger().snapshot().await.map_err(|_| Stopped)?;
+            if let Err(error) = self.inner.take_snapshot().await {
+                tracing::error!(%error, "snapshot not built: the one before stays");
+                // Not at the next look, but long before the next is due.
+                self.appended_then = appended.saturating_sub(self.every_bytes / 4 * 3);
+            }
         }
         Ok(())
     }
@@ -95,6 +104,34 @@ impl Maintenance {
                 tracing::warn!("raft stopped before the store could be rebuilt");
             }
         }
+    }
+}
+
+impl Inner {
+    /// Builds a snapshot of what is applied now, beside apply, and has Raft know it. One at a
+    /// time: who comes while one is built waits for it, and gets one of its own.
+    ///
+    /// # Errors
+    /// When there is nothing to build, or it cannot be written; nothing changed then.
+    pub(crate) async fn take_snapshot(&self) -> io::Result<LogIndex> {
+        let _one_at_a_time = self.snapshotting.lock().await;
+        let state = self.applied.store.freeze();
+        let at = state.header().applied.map(|(term, index)| log_id(term, index));
+        let Some(at) = at else {
+            return Err(io::Error::other("nothing was applied: there is nothing to snapshot"));
+        };
+        let current = self.applied.snapshots.current().and_then(|held| held.meta.last_log_id);
+        if current < Some(at) {
+            build(self.host(), Arc::clone(&self.applied.snapshots), state).await?;
+            self.raft.trigger().snapshot().await.map_err(io::Error::other)?;
+            // Raft takes note of it beside; whoever asked wants to see it in the status.
+            let known = |metrics: &openraft::RaftMetrics<_>| metrics.snapshot >= Some(at);
+            let noted = self.raft.wait(Some(NOTE_LIMIT)).metrics(known, "snapshot").await;
+            if noted.is_err() {
+                tracing::warn!(index = at.index, "raft has not taken note of the snapshot");
+            }
+        }
+        Ok(at.index)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The node: its parts, what it says of itself, and how it stops. Starting is [`crate::start`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use quorate_core::poll::PollService;
 use quorate_core::store::Store;
 use quorate_core::watch::{AnnounceQueue, WatchIndex};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,7 +24,9 @@ use crate::identity::Identity;
 use crate::leader::Leader;
 use crate::log::LogHandle;
 use crate::machine::{Applied, Machine};
-use crate::peer::{Client, Credentials};
+use crate::membership::Myself;
+use crate::met::{Met, Run};
+use crate::peer::Client;
 use crate::start::WallClock;
 use crate::status::{MemberStatus, Role, Status};
 use crate::types::{Member, NodeId, TypeConfig};
@@ -44,10 +46,7 @@ const HAND_OVER_LIMIT: Duration = Duration::from_secs(2);
 /// The parts of a node. Peers' calls and the node's handle share it.
 pub(crate) struct Inner {
     pub(crate) id: NodeId,
-    pub(crate) me: Member,
-    pub(crate) peers: Vec<String>,
-    pub(crate) join_only: bool,
-    pub(crate) credentials: Credentials,
+    pub(crate) myself: Arc<Myself>,
     pub(crate) cluster: Arc<OnceLock<u64>>,
     pub(crate) identity: tokio::sync::Mutex<Identity>,
     pub(crate) raft: Raft,
@@ -61,6 +60,19 @@ pub(crate) struct Inner {
     pub(crate) forwarder: Forwarder,
     pub(crate) reader: Mutex<Option<(Leader, Client)>>,
     pub(crate) reachable: Mutex<BTreeSet<NodeId>>,
+    pub(crate) met: Arc<Met>,
+    /// Wakes who tells the members who this node is.
+    pub(crate) introduce: Arc<Notify>,
+    /// The processes that this one said hello to, and that did not refuse it.
+    pub(crate) introduced: Mutex<BTreeMap<NodeId, Run>>,
+    /// Where those are that called and were not said hello to yet.
+    pub(crate) callers: Mutex<BTreeSet<String>>,
+    /// Taken by whoever changes the members.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Taken by whoever builds a snapshot.
+    pub(crate) snapshotting: tokio::sync::Mutex<()>,
+    /// Why this process must not go on as this node.
+    pub(crate) failed: watch::Sender<Option<String>>,
     pub(crate) now_ms: WallClock,
     pub(crate) refused_calls: Counter,
     pub(crate) tasks: TaskTracker,
@@ -72,7 +84,10 @@ pub(crate) struct Inner {
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("id", &self.id).field("me", &self.me).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("id", &self.id)
+            .field("me", &self.myself.me)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,15 +128,26 @@ impl Node {
         self.inner.is_ready()
     }
 
-    /// Resolves when this node can serve no more, with the reason: its log or store failed.
+    /// Resolves when this node can serve no more, with the reason: its log or store failed, or
+    /// it must not go on as this node.
     pub async fn failed(&self) -> String {
         let mut metrics = self.inner.raft.metrics();
+        let mut failed = self.inner.failed.subscribe();
         loop {
+            if let Some(why) = failed.borrow_and_update().clone() {
+                return why;
+            }
             if let Err(fatal) = &metrics.borrow_and_update().running_state {
                 return fatal.to_string();
             }
-            if metrics.changed().await.is_err() {
-                return "raft ended".to_owned();
+            tokio::select! {
+                biased;
+                changed = metrics.changed() => if changed.is_err() {
+                    return "raft ended".to_owned();
+                },
+                changed = failed.changed() => if changed.is_err() {
+                    return "the node ended".to_owned();
+                },
             }
         }
     }
@@ -145,15 +171,24 @@ impl Node {
             ServerState::Learner if !voters.contains(&inner.id) => Role::Learner,
             ServerState::Learner | ServerState::Follower | ServerState::Shutdown => Role::Follower,
         };
-        let members = inner.members().into_iter().map(|(id, member, is_voter)| MemberStatus {
+        let matching = |id: NodeId| {
+            if id == inner.id {
+                return metrics.last_log_index;
+            }
+            metrics.replication.as_ref()?.get(&id)?.as_ref().map(|matching| matching.index)
+        };
+        let all = inner.members();
+        let members = all.iter().cloned().map(|(id, member, is_voter)| MemberStatus {
             id,
-            member,
             is_voter,
             is_reachable: id == inner.id || reachable.contains(&id),
+            matching_index: matching(id),
+            waits: if is_voter { None } else { Some(waits(id, &member, &all)) },
+            member,
         });
         Status {
             id: inner.id,
-            me: inner.me.clone(),
+            me: inner.myself.me.clone(),
             cluster_id: inner.cluster.get().copied(),
             role,
             term: metrics.current_term,
@@ -166,14 +201,23 @@ impl Node {
             snapshot_index: metrics.snapshot.map(|id| id.index),
             purged_index: metrics.purged.map(|id| id.index),
             fingerprint: inner.applied.store.fingerprint(),
+            feature_level: inner.feature_level(),
             is_ready: inner.is_ready(),
         }
+    }
+
+    /// Builds a snapshot of what this node has applied. The index it covers.
+    ///
+    /// # Errors
+    /// When nothing was applied yet, or it cannot be written.
+    pub async fn take_snapshot(&self) -> std::io::Result<crate::types::LogIndex> {
+        self.inner.take_snapshot().await
     }
 
     /// Hands leadership to another voter, if this node leads and there is one. Reads and writes go
     /// on here: writes are forwarded.
     pub async fn hand_over(&self) {
-        self.inner.hand_over_leadership().await;
+        self.inner.hand_over_leadership(None).await;
     }
 
     /// Stops: ends held polls, stops Raft, writes everything out. At most a few seconds. The
@@ -183,6 +227,7 @@ impl Node {
         inner.polls.close();
         inner.applied.announce.close();
         inner.stop.cancel();
+        inner.applied.snapshots.stop();
         let log = inner.log.clone();
         let ended = tokio::time::timeout(RAFT_STOP_LIMIT, inner.raft.shutdown()).await;
         if !matches!(ended, Ok(Ok(()))) {
@@ -200,10 +245,23 @@ impl Node {
     }
 }
 
+/// What a learner waits for.
+fn waits(id: NodeId, learner: &Member, members: &[(NodeId, Member, bool)]) -> String {
+    let place = members.iter().find(|(_, held, votes)| *votes && held.peer == learner.peer);
+    match place {
+        Some((old, ..)) => format!(
+            "in the place of {old:016x}, which had this address; when that one's disk is lost: \
+             quorate cluster replace {old:016x} {id:016x}"
+        ),
+        None if learner.stays_learner => "stays a learner, as it was added".to_owned(),
+        None => "votes once it has caught up".to_owned(),
+    }
+}
+
 impl Inner {
     /// What this node stands on.
-    pub(crate) const fn host(&self) -> &Host {
-        &self.credentials.host
+    pub(crate) fn host(&self) -> &Host {
+        &self.myself.credentials.host
     }
 
     /// All members: id, addresses, whether it votes.
@@ -232,8 +290,8 @@ impl Inner {
         voters == 1 || acknowledged.elapsed() <= LEASE
     }
 
-    /// Asks the voter with the longest log to lead, and waits until somebody else does.
-    async fn hand_over_leadership(&self) {
+    /// Asks a voter, or the one with the longest log, to lead, and waits until somebody else does.
+    pub(crate) async fn hand_over_leadership(&self, to: Option<NodeId>) {
         let target = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();
@@ -244,6 +302,7 @@ impl Inner {
             let replication = metrics.replication.iter().flatten();
             replication
                 .filter(|(id, _)| **id != self.id && voters.contains(id))
+                .filter(|(id, _)| to.is_none_or(|to| to == **id))
                 .max_by_key(|(_, matching)| matching.as_ref().map(|id| id.index))
                 .map(|(id, _)| *id)
         };

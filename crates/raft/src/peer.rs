@@ -20,12 +20,14 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
 };
 use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse};
+use tokio::sync::Notify;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Endpoint;
 
 use crate::host::Host;
+use crate::met::{Met, Run};
 use crate::snapshot::{RaftSnapshot, SnapshotFile};
 use crate::types::{Member, NodeId, TypeConfig, Vote};
 use codec::{Garbled, append_out, append_reply_in, transfer_out, vote_reply_in, vote_request_out};
@@ -46,8 +48,15 @@ pub(crate) const SECRET: &str = "quorate-secret";
 pub(crate) const FROM: &str = "quorate-from";
 /// Metadata key of the node id that the sender means, hexadecimal; absent on hello.
 pub(crate) const TO: &str = "quorate-to";
+/// Metadata key of the sender's peer address, for a node that knows no members yet.
+pub(crate) const ADDRESS: &str = "quorate-address";
+/// Metadata key of the sender's run ([`Run`]); absent: release 0.1.
+pub(crate) const RUN: &str = "quorate-run";
 /// Metadata key of the cluster id, hexadecimal; absent on hello.
 pub(crate) const CLUSTER: &str = "quorate-cluster";
+
+/// Refusal of a run that has not introduced itself yet.
+pub(crate) const STRANGER: &str = "say hello first";
 
 /// Largest message: one entry of the largest content (30 MiB of UTF-8) and its head.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -65,6 +74,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(crate) struct Credentials {
     pub(crate) node_id: NodeId,
+    pub(crate) run: Run,
+    /// Where the sender's peer listener is.
+    pub(crate) address: Arc<str>,
     pub(crate) secret: Option<Arc<str>>,
     pub(crate) host: Host,
 }
@@ -75,18 +87,24 @@ pub(crate) struct Tag(Vec<(&'static str, MetadataValue<Ascii>)>);
 
 impl Tag {
     fn new(credentials: &Credentials, cluster: Option<u64>, to: Option<NodeId>) -> Self {
-        let mut pairs = Vec::with_capacity(4);
-        let mut hex = |key, number: u64| {
+        let mut pairs = Vec::with_capacity(6);
+        let hex = |pairs: &mut Vec<_>, key, number: u64| {
             if let Ok(value) = format!("{number:016x}").parse() {
                 pairs.push((key, value));
             }
         };
-        hex(FROM, credentials.node_id);
+        hex(&mut pairs, FROM, credentials.node_id);
+        if let Ok(run) = credentials.run.to_string().parse() {
+            pairs.push((RUN, run));
+        }
+        if let Ok(address) = credentials.address.parse() {
+            pairs.push((ADDRESS, address));
+        }
         if let Some(cluster) = cluster {
-            hex(CLUSTER, cluster);
+            hex(&mut pairs, CLUSTER, cluster);
         }
         if let Some(to) = to {
-            hex(TO, to);
+            hex(&mut pairs, TO, to);
         }
         if let Some(Ok(mut secret)) =
             credentials.secret.as_deref().map(str::parse::<MetadataValue<Ascii>>)
@@ -147,6 +165,9 @@ fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
 pub(crate) struct Network {
     pub(crate) credentials: Credentials,
     pub(crate) cluster: Arc<std::sync::OnceLock<u64>>,
+    pub(crate) met: Arc<Met>,
+    /// Wakes who tells the members who this node is.
+    pub(crate) introduce: Arc<Notify>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -163,10 +184,14 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 impl Network {
     fn link(&self, target: NodeId, node: &Member, purpose: Purpose) -> Link {
-        let cluster = self.cluster.get().copied();
-        let client = client(&node.peer, &self.credentials, cluster, Some(target));
-        let client = client.map_err(|error| error.to_string());
-        Link { client, host: self.credentials.host.clone(), purpose, failures: 0 }
+        Link {
+            network: self.clone(),
+            target,
+            known: node.peer.clone(),
+            client: None,
+            purpose,
+            failures: 0,
+        }
     }
 }
 
@@ -182,9 +207,12 @@ enum Purpose {
 /// One connection of openraft to one peer.
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// An address that does not parse makes a link that never works.
-    client: Result<Client, String>,
-    host: Host,
+    network: Network,
+    target: NodeId,
+    /// Its address as the members have it.
+    known: String,
+    /// The client of the address that it had last.
+    client: Option<(String, Client)>,
     purpose: Purpose,
     /// Append streams of entries that ended in an error since the last one that answered.
     failures: u32,
@@ -217,10 +245,28 @@ fn garbled(error: Garbled) -> RpcError {
 }
 
 impl Link {
-    fn client(&mut self) -> Result<&mut Client, RpcError> {
-        self.client
-            .as_mut()
-            .map_err(|error| RPCError::Unreachable(Unreachable::from_string(&*error)))
+    /// A client of where the peer is now.
+    fn client(&mut self) -> Result<Client, Unreachable<TypeConfig>> {
+        let Network { credentials, cluster, met, .. } = &self.network;
+        let address = met.address_of(self.target).unwrap_or_else(|| self.known.clone());
+        if let Some((held, client)) = &self.client
+            && *held == address
+        {
+            return Ok(client.clone());
+        }
+        let cluster = cluster.get().copied();
+        // An address that does not parse makes a link that never works.
+        let made = client(&address, credentials, cluster, Some(self.target))
+            .map_err(|error| Unreachable::from_string(&error))?;
+        self.client = Some((address, made.clone()));
+        Ok(made)
+    }
+
+    fn error(&self, status: &tonic::Status) -> RpcError {
+        if status.code() == tonic::Code::FailedPrecondition && status.message() == STRANGER {
+            self.network.introduce.notify_one();
+        }
+        rpc_error(status)
     }
 
     async fn ask_vote(
@@ -231,7 +277,7 @@ impl Link {
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
         let mut request = tonic::Request::new(vote_request_out(&rpc, is_pre_vote));
         request.set_timeout(option.hard_ttl());
-        let reply = self.client()?.vote(request).await.map_err(|status| rpc_error(&status))?;
+        let reply = self.client()?.vote(request).await.map_err(|status| self.error(&status))?;
         vote_reply_in(reply.into_inner()).map_err(garbled)
     }
 }
@@ -272,7 +318,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
                 .client()?
                 .append(input.map(append_out))
                 .await
-                .map_err(|status| rpc_error(&status))?
+                .map_err(|status| self.error(&status))?
                 .into_inner();
             self.failures = 0;
             let decoded = answers.map(|answer| match answer {
@@ -307,11 +353,8 @@ impl RaftNetworkV2<TypeConfig> for Link {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let client = self
-            .client
-            .as_mut()
-            .map_err(|error| StreamingError::Unreachable(Unreachable::from_string(&*error)))?;
-        snapshot::send(client, &self.host, vote, snapshot, cancel).await
+        let host = self.network.credentials.host.clone();
+        snapshot::send(self.client()?, &host, vote, snapshot, cancel).await
     }
 
     async fn transfer_leader(
@@ -325,7 +368,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
             .client()?
             .transfer_leader(message)
             .await
-            .map_err(|status| rpc_error(&status))?
+            .map_err(|status| self.error(&status))?
             .into_inner();
         if reply.refused.is_empty() {
             Ok(Ok(()))

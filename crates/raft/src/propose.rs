@@ -44,20 +44,29 @@ impl Node {
         command: Command,
         deadline: Instant,
     ) -> Result<Reply, ProposeError> {
+        self.inner.propose(command, deadline).await
+    }
+}
+
+impl Inner {
+    pub(crate) async fn propose(
+        &self,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Reply, ProposeError> {
         let started = Instant::now();
-        let inner = &*self.inner;
-        if inner.stop.is_cancelled() {
+        if self.stop.is_cancelled() {
             return Err(ProposeError::Stopped);
         }
         let bytes = encode_command(&command);
         drop(command);
-        let mut ticket = inner.applied.pending.open()?;
+        let mut ticket = self.applied.pending.open()?;
         let mut attempts = Attempts::default();
         let waited =
             tokio::time::timeout_at(deadline, self.attempt(&bytes, &mut ticket, &mut attempts));
         match waited.await {
             Ok(ended) => ended,
-            Err(_) => Err(attempts.verdict(inner.leader.borrow().as_ref(), started.elapsed())),
+            Err(_) => Err(attempts.verdict(self.leader.borrow().as_ref(), started.elapsed())),
         }
     }
 
@@ -67,7 +76,7 @@ impl Node {
         ticket: &mut Ticket<'_>,
         attempts: &mut Attempts,
     ) -> Result<Reply, ProposeError> {
-        let inner = &*self.inner;
+        let inner = self;
         let mut leaders = inner.leader.subscribe();
         loop {
             let leader = leaders.borrow_and_update().clone();

@@ -93,7 +93,8 @@ impl Inner {
         }
         let cluster = self.cluster.get().copied();
         let peer = &leader.member.peer;
-        let client = crate::peer::client(peer, &self.credentials, cluster, Some(leader.id)).ok()?;
+        let client =
+            crate::peer::client(peer, &self.myself.credentials, cluster, Some(leader.id)).ok()?;
         *reader = Some((leader.clone(), client.clone()));
         Some(client)
     }

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -71,6 +71,8 @@ pub struct SnapshotDir {
     cluster_id: Arc<std::sync::OnceLock<u64>>,
     newest: Mutex<Option<(SnapshotMeta, SnapshotFile)>>,
     incoming: AtomicU64,
+    /// Ends a build that is under way.
+    stopping: AtomicBool,
 }
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
@@ -91,7 +93,8 @@ impl SnapshotDir {
             }
         }
         let dir = dir.to_owned();
-        Ok(Self { dir, cluster_id, newest: Mutex::new(None), incoming: AtomicU64::new(0) })
+        let (newest, incoming) = (Mutex::new(None), AtomicU64::new(0));
+        Ok(Self { dir, cluster_id, newest, incoming, stopping: AtomicBool::new(false) })
     }
 
     /// Files by position, newest first.
@@ -176,6 +179,11 @@ impl SnapshotDir {
         Ok(file)
     }
 
+    /// Ends a build that is under way, with an error.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
     /// The current snapshot.
     #[must_use]
     pub fn current(&self) -> Option<RaftSnapshot> {
@@ -204,6 +212,10 @@ impl SnapshotDir {
         let pace = |bytes: usize| {
             let nanos = bytes as u64 * 1_000_000_000 / BYTES_PER_SECOND;
             host.pause(Duration::from_nanos(nanos));
+            if self.stopping.load(Ordering::Relaxed) {
+                return Err(io::Error::other("the node is stopping"));
+            }
+            Ok(())
         };
         let written = dump::write(state, cluster, &beside, pace)
             .and_then(|_| dump::finish_rename(&beside, &path));

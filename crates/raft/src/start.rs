@@ -10,16 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use openraft::RaftLogReader;
-use openraft::storage::RaftLogStorage;
-use openraft::vote::RaftLeaderId;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use quorate_core::poll::{Capacity, PollService};
 use quorate_core::store::disk::{Disk, DiskOptions, Loaded};
 use quorate_core::store::{State, Store};
 use quorate_core::watch::{AnnounceQueue, WatchIndex};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,8 +29,10 @@ use crate::host::Host;
 use crate::identity::{Identity, IdentityError};
 use crate::leader;
 use crate::log::{LogError, LogHandle, LogOptions, LogStore};
-use crate::machine::{Applied, Machine};
+use crate::machine::{Applied, Checkpoints, Machine};
 use crate::maintain::Maintenance;
+use crate::membership::{Myself, Tending};
+use crate::met::{Met, Run};
 use crate::metrics::NodeMetrics;
 use crate::node::{Inner, Node, Raft};
 use crate::peer::service::Service;
@@ -44,7 +43,7 @@ use crate::peer::{
 use crate::pending::Pending;
 use crate::progress::Progress;
 use crate::snapshot::SnapshotDir;
-use crate::types::{Member, NodeId, Vote, log_id};
+use crate::types::{Member, log_id};
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -57,6 +56,10 @@ pub struct NodeConfig {
     pub peers: Vec<String>,
     /// Never found a cluster.
     pub join_only: bool,
+    /// Replace a voter whose disk was lost by the empty node at its address.
+    pub auto_replace: bool,
+    /// After so long a silence of the lost one.
+    pub auto_replace_after: Duration,
     /// Checked on every call between nodes.
     pub secret: Option<String>,
     /// Leader's heartbeat.
@@ -134,6 +137,9 @@ pub enum StartError {
         /// The data directory.
         data_dir: PathBuf,
     },
+    /// No random number.
+    #[error("no random number: {0}")]
+    Random(io::Error),
     /// openraft refused.
     #[error("raft did not start: {0}")]
     Raft(String),
@@ -357,10 +363,23 @@ async fn assemble(
     let Opened { lock, identity, cluster, mut log, handle, snapshots, state, disk, rebuild } =
         opened;
     let id = identity.node_id();
-    resign(&mut log, id).await.map_err(io_error("resign from an earlier leadership"))?;
+    leader::resign(&mut log, id).await.map_err(io_error("resign from an earlier leadership"))?;
     let host = config.host.clone();
-    let secret = config.secret.as_deref().map(Arc::from);
-    let credentials = Credentials { node_id: id, secret, host: host.clone() };
+    let nonce = host.random().map_err(StartError::Random)?;
+    let credentials = Credentials {
+        node_id: id,
+        run: Run { starts: identity.starts(), nonce },
+        address: config.me.peer.as_str().into(),
+        secret: config.secret.as_deref().map(Arc::from),
+        host: host.clone(),
+    };
+    let myself = Arc::new(Myself {
+        me: config.me.clone(),
+        peers: sorted(&config.peers),
+        join_only: config.join_only,
+        credentials: credentials.clone(),
+        last: handle.last_log_id().max(handle.purged()),
+    });
     let index = if host.is_simulated() { WatchIndex::unseeded() } else { WatchIndex::new() };
     let index = Arc::new(index);
     let polls = PollService::new(Arc::clone(&index), config.capacity, Instant::now());
@@ -377,21 +396,23 @@ async fn assemble(
         snapshots,
         disk,
         host: host.clone(),
+        checkpoints: Checkpoints::default(),
     });
-    let network = Network { credentials: credentials.clone(), cluster: Arc::clone(&cluster) };
-    let raft = Raft::new(
-        id,
-        Arc::new(raft_config(&config)?),
-        network,
-        log,
-        Machine(Arc::clone(&applied), handle.clone()),
-    )
-    .await
-    .map_err(|error| StartError::Raft(error.to_string()))?;
+    let (met, meet) = (Arc::new(Met::default()), Arc::new(Notify::new()));
+    let network = Network {
+        credentials: credentials.clone(),
+        cluster: Arc::clone(&cluster),
+        met: Arc::clone(&met),
+        introduce: Arc::clone(&meet),
+    };
+    let raft =
+        Raft::new(id, Arc::new(raft_config(&config)?), network, log, Machine(Arc::clone(&applied)))
+            .await
+            .map_err(|error| StartError::Raft(error.to_string()))?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let forwarder = Forwarder::new(
         Arc::clone(&applied),
-        credentials.clone(),
+        credentials,
         Arc::clone(&cluster),
         runtime.clone(),
         tasks.clone(),
@@ -399,10 +420,7 @@ async fn assemble(
     );
     let inner = Arc::new(Inner {
         id,
-        me: config.me.clone(),
-        peers: sorted(&config.peers),
-        join_only: config.join_only,
-        credentials,
+        myself,
         cluster,
         identity: tokio::sync::Mutex::new(identity),
         raft,
@@ -415,6 +433,13 @@ async fn assemble(
         forwarder,
         reader: Mutex::new(None),
         reachable: Mutex::default(),
+        met,
+        introduce: meet,
+        introduced: Mutex::default(),
+        callers: Mutex::default(),
+        changing: tokio::sync::Mutex::new(()),
+        snapshotting: tokio::sync::Mutex::new(()),
+        failed: watch::Sender::new(None),
         now_ms: config.now_ms.clone(),
         refused_calls: Default::default(),
         tasks,
@@ -424,25 +449,11 @@ async fn assemble(
     });
     let maintenance = Maintenance::new(Arc::clone(&inner), &config);
     host.spawn(&inner.tasks, &runtime, maintenance.run());
+    let tending =
+        Tending { auto_replace: config.auto_replace, replace_after: config.auto_replace_after };
+    host.spawn(&inner.tasks, &runtime, Arc::clone(&inner).tend(tending));
     inner.announce_on(&here);
     Ok(inner)
-}
-
-/// A node that led when it ended never leads on in that term.
-///
-/// openraft would take up the stored leadership where it was left. But a leader sends entries to
-/// its followers while its own disk is still writing them: what was lost here may live on there
-/// under the same term and index, and new entries under those log ids would make the logs differ
-/// for ever. So this node votes for itself in the next term, which ends the old one for it, and
-/// stands for election like anyone else.
-async fn resign(log: &mut LogStore, id: NodeId) -> io::Result<()> {
-    let Some(vote) = log.get_log_reader().await.read_vote().await? else { return Ok(()) };
-    if !vote.committed || vote.leader_id.voted_for != id {
-        return Ok(());
-    }
-    let term = vote.leader_id.term + 1;
-    tracing::info!(term, "resigned from the leadership of before the restart");
-    log.save_vote(&Vote { leader_id: RaftLeaderId::new(term, id), committed: false }).await
 }
 
 fn sorted(peers: &[String]) -> Vec<String> {
@@ -488,6 +499,7 @@ impl Inner {
             self.raft.clone(),
             self.leader.clone(),
             self.heard.subscribe(),
+            Arc::clone(&self.met),
             self.stop.clone(),
         );
         self.spawn_on(runtime, follow);
@@ -533,30 +545,5 @@ impl Inner {
             runtime,
         );
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn vote(term: u64, node: NodeId, committed: bool) -> Vote {
-        Vote { leader_id: RaftLeaderId::new(term, node), committed }
-    }
-
-    #[tokio::test]
-    async fn a_restarted_leader_resigns_and_a_follower_does_not() {
-        for (stored, want) in [
-            (vote(4, 1, true), vote(5, 1, false)),
-            (vote(4, 1, false), vote(4, 1, false)),
-            (vote(4, 2, true), vote(4, 2, true)),
-        ] {
-            let dir = tempfile::tempdir().unwrap();
-            let (mut log, handle) = LogStore::open(dir.path(), LogOptions::default()).unwrap();
-            log.save_vote(&stored).await.unwrap();
-            resign(&mut log, 1).await.unwrap();
-            assert_eq!(log.get_log_reader().await.read_vote().await.unwrap(), Some(want));
-            handle.shutdown();
-        }
     }
 }

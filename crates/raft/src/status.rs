@@ -28,6 +28,10 @@ pub struct MemberStatus {
     pub is_voter: bool,
     /// Whether it answered this node lately; true for this node itself.
     pub is_reachable: bool,
+    /// The last entry that its log is known to have; the leader alone knows it of others.
+    pub matching_index: Option<LogIndex>,
+    /// Why a learner does not vote yet, and what an operator can do about it.
+    pub waits: Option<String>,
 }
 
 /// One node's view at one moment.
@@ -61,6 +65,8 @@ pub struct Status {
     pub purged_index: Option<LogIndex>,
     /// Its state at one revision.
     pub fingerprint: Fingerprint,
+    /// Commands up to this level are proposed; at least 1.
+    pub feature_level: u32,
     /// Knows a leader and has applied to within a bound of what it knows to be committed.
     pub is_ready: bool,
 }

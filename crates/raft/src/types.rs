@@ -104,6 +104,9 @@ pub struct Member {
     pub http: String,
     /// `host:port` where clients reach its gRPC listener.
     pub grpc: String,
+    /// Never promoted to a voter by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays_learner: bool,
 }
 
 impl fmt::Display for Member {

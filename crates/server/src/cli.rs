@@ -1,11 +1,14 @@
 //! The command line: subcommands and flags → [`Invocation`]. Values are judged elsewhere
 //! (`config.rs`), so that one wrong flag does not hide the next mistake.
 
+mod cluster;
+
 use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::administer::Administration;
 use crate::config::settings::{self, SETTINGS, Setting, Settings};
 use crate::health::HealthQuestion;
 
@@ -16,6 +19,8 @@ pub(crate) enum Invocation {
     Serve(Settings),
     /// Ask a running node whether it is ready.
     Health(HealthQuestion),
+    /// Ask or change a running cluster.
+    Cluster(Administration),
 }
 
 /// Reads the process's own arguments and environment. Prints and exits by itself for `--help`,
@@ -37,8 +42,12 @@ fn read(
     match matches.subcommand() {
         Some(("serve", flags)) => Ok(Invocation::Serve(gather(flags, environment))),
         Some(("health", flags)) => Ok(Invocation::Health(question(flags, environment))),
+        Some(("cluster", flags)) => {
+            Ok(Invocation::Cluster(cluster::administration(flags, environment)))
+        }
         Some(_) | None => {
-            Err(command().error(clap::error::ErrorKind::MissingSubcommand, "write serve or health"))
+            let text = "write serve, health or cluster";
+            Err(command().error(clap::error::ErrorKind::MissingSubcommand, text))
         }
     }
 }
@@ -70,6 +79,7 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(serve())
         .subcommand(health())
+        .subcommand(cluster::command())
 }
 
 fn serve() -> Command {
@@ -147,7 +157,7 @@ mod tests {
     fn serve(words: &[&str], environment: &[(&str, &str)]) -> Config {
         match parse(&[&["serve"], words].concat(), environment).expect("known flags") {
             Invocation::Serve(settings) => Config::from_settings(settings).expect("good settings"),
-            Invocation::Health(question) => panic!("{question:?}"),
+            other @ (Invocation::Health(_) | Invocation::Cluster(_)) => panic!("{other:?}"),
         }
     }
 
@@ -196,7 +206,7 @@ mod tests {
         .expect("known flags")
         {
             Invocation::Health(question) => question,
-            Invocation::Serve(settings) => panic!("{settings:?}"),
+            other @ (Invocation::Serve(_) | Invocation::Cluster(_)) => panic!("{other:?}"),
         };
         let asked = question(&["--http", "127.0.0.1:1", "--timeout", "300ms"], &[]);
         assert_eq!(asked.http.as_deref(), Some("127.0.0.1:1"));

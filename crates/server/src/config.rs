@@ -5,15 +5,16 @@
 
 pub(crate) mod endpoint;
 mod quantity;
+mod secret;
 pub(crate) mod settings;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::endpoint::Endpoint;
+pub(crate) use self::secret::ClusterSecret;
 use self::settings::{Settings, name_of};
 
 /// How this node was asked to run. Ports may be 0 until the listeners are bound.
@@ -38,6 +39,10 @@ pub(crate) struct Config {
     pub(crate) peers: Vec<Endpoint>,
     /// Never found a cluster.
     pub(crate) join_only: bool,
+    /// Replace a voter whose disk was lost by the empty node at its address.
+    pub(crate) auto_replace: bool,
+    /// After so long a silence of the lost one.
+    pub(crate) auto_replace_after: Duration,
     /// What every call between nodes must carry.
     pub(crate) cluster_secret: Option<ClusterSecret>,
     /// Filter of the log, known to parse.
@@ -95,41 +100,6 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// The secret that all nodes share. Its `Debug` does not show it.
-#[derive(Clone)]
-pub(crate) struct ClusterSecret(Vec<u8>);
-
-impl ClusterSecret {
-    /// The bytes as the file has them, without the line ends that follow.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn read(path: &str) -> Result<Self, String> {
-        const LEAST_BYTES: usize = 16;
-        // Metadata first: opening a pipe would wait for its writer.
-        let metadata = std::fs::metadata(path).map_err(|error| format!("{path}: {error}"))?;
-        if !metadata.is_file() {
-            return Err(format!("{path} is not a file"));
-        }
-        let mut secret = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
-        while secret.last().is_some_and(|byte| b"\r\n".contains(byte)) {
-            secret.truncate(secret.len() - 1);
-        }
-        if secret.len() < LEAST_BYTES {
-            let found = secret.len();
-            return Err(format!("{path} has {found} bytes: allowed are {LEAST_BYTES} or more"));
-        }
-        Ok(Self(secret))
-    }
-}
-
-impl fmt::Debug for ClusterSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClusterSecret(..)")
-    }
-}
-
 /// Everything that is wrong with the settings, one line each.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
@@ -164,8 +134,18 @@ impl Config {
         let advertise_http = reader.client_address("advertise_http", &http_listen, &advertise);
         let advertise_grpc = reader.client_address("advertise_grpc", &grpc_listen, &advertise);
         let peers = reader.value("peers", peer_list).unwrap_or_default();
-        let join_only = reader.value("join_only", quantity::truth).unwrap_or(false);
-        reader.check_membership(&peers, &advertise, join_only);
+        let join_only = reader.value("join_only", join_only).unwrap_or(JoinOnly::No);
+        // `peers` founds; a node that has an identity may have moved away from it.
+        if !data_dir.join("node.json").exists() {
+            reader.check_membership(&peers, &advertise, join_only);
+        }
+        let join_only = match join_only {
+            JoinOnly::No => false,
+            JoinOnly::Yes => true,
+            JoinOnly::Unlisted => !peers.contains(&advertise),
+        };
+        let auto_replace = reader.value("auto_replace", quantity::truth).unwrap_or(true);
+        let auto_replace_after = reader.time("auto_replace_after", 1_000..=86_400_000, 30_000);
         let cluster_secret = reader.value("cluster_secret_file", ClusterSecret::read);
         reader.require_secret(&peer_listen, cluster_secret.as_ref());
         let log = reader
@@ -184,6 +164,8 @@ impl Config {
             advertise_grpc,
             peers,
             join_only,
+            auto_replace,
+            auto_replace_after,
             cluster_secret,
             log,
             log_format,
@@ -406,14 +388,15 @@ impl Reader {
         })
     }
 
-    fn check_membership(&mut self, peers: &[Endpoint], advertise: &Endpoint, join_only: bool) {
+    fn check_membership(&mut self, peers: &[Endpoint], advertise: &Endpoint, join_only: JoinOnly) {
         if !self.sound(&["peers", "advertise", "peer_listen", "http_listen", "join_only"]) {
             return;
         }
-        if join_only {
-            if peers.iter().all(|peer| peer == advertise) {
-                self.refuse("join_only", "needs peers: write at least one member of the cluster");
-            }
+        if join_only == JoinOnly::Unlisted && peers.is_empty() {
+            self.refuse("join_only", "unlisted needs peers: write those that found the cluster");
+            return;
+        }
+        if join_only != JoinOnly::No {
             return;
         }
         if peers.is_empty() || peers.contains(advertise) {
@@ -441,6 +424,24 @@ impl Reader {
             self.refuse(key, &reason);
         }
     }
+}
+
+/// When a node never founds a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum JoinOnly {
+    No,
+    Yes,
+    /// When its address is not one of the founding ones.
+    Unlisted,
+}
+
+fn join_only(text: &str) -> Result<JoinOnly, String> {
+    if text.trim() == "unlisted" {
+        return Ok(JoinOnly::Unlisted);
+    }
+    let truth = quantity::truth(text)
+        .map_err(|_| format!("{text:?}: allowed are true, false and unlisted"))?;
+    Ok(if truth { JoinOnly::Yes } else { JoinOnly::No })
 }
 
 fn data_directory(text: &str) -> Result<PathBuf, String> {

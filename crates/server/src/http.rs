@@ -7,6 +7,7 @@
 mod body;
 mod caller;
 mod check;
+mod cluster;
 mod connection;
 mod date;
 mod long_poll;
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     bodies: Budget,
     switches: Switches,
     self_ip: Box<str>,
+    /// Lets operators in from beyond this machine.
+    cluster_secret: Option<Box<str>>,
 }
 
 impl Deref for App {
@@ -92,6 +95,7 @@ impl App {
         limits: Limits,
         metrics: Arc<Metrics>,
         registry: Arc<Registry>,
+        cluster_secret: Option<String>,
         self_ip: &str,
     ) -> Self {
         let bodies =
@@ -99,7 +103,16 @@ impl App {
         let switches = Switches::new(limits.poll_hold_min);
         let self_ip = self_ip.into();
         Self {
-            shared: Arc::new(Shared { node, limits, metrics, registry, bodies, switches, self_ip }),
+            shared: Arc::new(Shared {
+                node,
+                limits,
+                metrics,
+                registry,
+                bodies,
+                switches,
+                self_ip,
+                cluster_secret: cluster_secret.map(Into::into),
+            }),
         }
     }
 
@@ -130,6 +143,10 @@ where
                 Some(response) => now(app, route, response),
                 None => later(app, route, v1::get_later(app.clone(), peer, head)),
             }
+        }
+        Route::Cluster(asked) => {
+            let (head, body) = request.into_parts();
+            later(app, route, cluster::answer(app.clone(), peer, asked, head, body))
         }
         Route::Listeners
         | Route::Catalog
@@ -166,7 +183,12 @@ fn plain<B>(app: &App, route: Route, request: &Request<B>) -> Response {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             response
         }
-        Route::Unknown | Route::Get | Route::Publish | Route::Remove | Route::Listen => {
+        Route::Unknown
+        | Route::Get
+        | Route::Publish
+        | Route::Remove
+        | Route::Listen
+        | Route::Cluster(_) => {
             let message = format!("No static resource {}.", path.trim_start_matches('/'));
             error_page(StatusCode::NOT_FOUND, &message, path)
         }

@@ -1,5 +1,6 @@
 //! The binary `quorate`: flags → configuration → run.
 
+mod administer;
 mod cli;
 mod client_log;
 mod clock;
@@ -28,6 +29,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     match cli::invocation() {
         Invocation::Health(question) => question.run(),
+        Invocation::Cluster(administration) => administration.run(),
         Invocation::Serve(settings) => match Config::from_settings(settings) {
             Ok(config) => serve(config),
             Err(mistakes) => complain(&format!("settings are wrong:\n{mistakes}")),

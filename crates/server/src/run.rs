@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{ClusterSecret, Config};
 use crate::http::{self, App};
 use crate::metrics::Metrics;
 use crate::{clock, grpc, sockets};
@@ -81,6 +81,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         limits(&config, connections),
         metrics,
         Arc::new(registry),
+        config.cluster_secret.as_ref().map(ClusterSecret::header_text),
         config.advertise.at_port(ports.peer).to_string().rsplit_once(':').map_or("", |(ip, _)| ip),
     );
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -117,16 +118,15 @@ async fn stop_all(node: &Node, stop: &CancellationToken, tasks: &TaskTracker, ha
 }
 
 fn node_config(config: &Config, me: Member, held: usize) -> anyhow::Result<NodeConfig> {
-    let secret = config.cluster_secret.as_ref().map(|secret| {
-        // Bytes of any kind become text that a header can carry.
-        secret.bytes().iter().map(|byte| format!("{byte:02x}")).collect()
-    });
+    let secret = config.cluster_secret.as_ref().map(ClusterSecret::header_text);
     let raft = config.raft.clone();
     Ok(NodeConfig {
         data_dir: config.data_dir.clone(),
         me,
         peers: config.peers.iter().map(ToString::to_string).collect(),
         join_only: config.join_only,
+        auto_replace: config.auto_replace,
+        auto_replace_after: config.auto_replace_after,
         secret,
         heartbeat: raft.heartbeat,
         election_min: raft.election_min,
@@ -146,6 +146,7 @@ fn member(config: &Config, ports: &Ports) -> Member {
         peer: config.advertise.or_bound(ports.peer).to_string(),
         http: config.advertise_http.or_bound(ports.http).to_string(),
         grpc: config.advertise_grpc.or_bound(ports.grpc).to_string(),
+        stays_learner: false,
     }
 }
 

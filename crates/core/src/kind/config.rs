@@ -1,9 +1,8 @@
 //! Configurations: the stored datum, and what publishing and removing do to it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use prost::Message;
+use triomphe::ThinArc;
 
 use crate::command::{Describe, ExpectedMd5, Outcome, Publish, Reply, Writer};
 use crate::content::{ContentType, Md5};
@@ -11,18 +10,22 @@ use crate::key::GroupKey;
 use crate::record::{RecordError, exact, md5_from_wire, wire};
 use crate::time::{LogTime, Revision};
 
-/// One stored configuration. Immutable: a change replaces it.
+/// One stored configuration. Immutable: a change replaces it. A clone refers to the same one.
+///
+/// One allocation: the fixed fields, then the content, then an encoded [`ConfigDetail`], which no
+/// poll and no plain read needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigDatum {
-    content: Box<[u8]>,
-    md5: Md5,
+pub struct ConfigDatum(ThinArc<Fixed, u8>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fixed {
+    content_bytes: u32,
     content_type: ContentType,
+    md5: Md5,
     version: u64,
     create_revision: Revision,
     modify_revision: Revision,
     modified: LogTime,
-    /// An encoded `ConfigDetail`: what no poll and no plain read needs, in one small allocation.
-    detail: Box<[u8]>,
 }
 
 /// The descriptive fields of a stored configuration, decoded.
@@ -47,61 +50,77 @@ pub struct ConfigDetail {
 }
 
 /// Content bytes that keep their datum alive: handed to a response without a copy.
-struct SharedContent(Arc<ConfigDatum>);
+struct SharedContent(ConfigDatum);
 
 impl AsRef<[u8]> for SharedContent {
     fn as_ref(&self) -> &[u8] {
-        &self.0.content
+        self.0.parts().0
     }
 }
 
 impl ConfigDatum {
+    fn new(fixed: Fixed, content: &[u8], detail: &wire::ConfigDetail) -> Self {
+        let mut bytes = Vec::with_capacity(content.len() + detail.encoded_len());
+        bytes.extend_from_slice(content);
+        bytes.extend_from_slice(&detail.encode_to_vec());
+        Self(ThinArc::from_header_and_slice(fixed, &bytes))
+    }
+
+    fn fixed(&self) -> &Fixed {
+        &self.0.header.header
+    }
+
+    /// The content, and the encoded detail.
+    fn parts(&self) -> (&[u8], &[u8]) {
+        self.0.slice.split_at_checked(self.content_bytes()).unwrap_or((&self.0.slice, &[]))
+    }
+
     /// The content, shared with the store.
     #[must_use]
-    pub fn content(self: &Arc<Self>) -> Bytes {
-        Bytes::from_owner(SharedContent(Arc::clone(self)))
+    pub fn content(&self) -> Bytes {
+        Bytes::from_owner(SharedContent(self.clone()))
     }
 
     /// Length of the content in bytes.
     #[must_use]
-    pub const fn content_bytes(&self) -> usize {
-        self.content.len()
+    pub fn content_bytes(&self) -> usize {
+        self.fixed().content_bytes as usize
     }
 
     /// Of the content.
     #[must_use]
-    pub const fn md5(&self) -> Md5 {
-        self.md5
+    pub fn md5(&self) -> Md5 {
+        self.fixed().md5
     }
 
     /// Declared type.
     #[must_use]
-    pub const fn content_type(&self) -> ContentType {
-        self.content_type
+    pub fn content_type(&self) -> ContentType {
+        self.fixed().content_type
     }
 
     /// From 1, +1 for each publish; the source article's datum `timestamp`.
     #[must_use]
-    pub const fn version(&self) -> u64 {
-        self.version
+    pub fn version(&self) -> u64 {
+        self.fixed().version
     }
 
     /// Revision that created it.
     #[must_use]
-    pub const fn create_revision(&self) -> Revision {
-        self.create_revision
+    pub fn create_revision(&self) -> Revision {
+        self.fixed().create_revision
     }
 
     /// Revision that wrote it last.
     #[must_use]
-    pub const fn modify_revision(&self) -> Revision {
-        self.modify_revision
+    pub fn modify_revision(&self) -> Revision {
+        self.fixed().modify_revision
     }
 
     /// The leader's time of the last write.
     #[must_use]
-    pub const fn modified(&self) -> LogTime {
-        self.modified
+    pub fn modified(&self) -> LogTime {
+        self.fixed().modified
     }
 
     /// The descriptive fields.
@@ -118,7 +137,7 @@ impl ConfigDatum {
             encrypted_data_key,
             writer_user,
             writer_ip,
-        } = wire::ConfigDetail::decode(&*self.detail).unwrap_or_default();
+        } = wire::ConfigDetail::decode(self.parts().1).unwrap_or_default();
         ConfigDetail {
             app,
             tags,
@@ -155,30 +174,30 @@ impl ConfigDatum {
             writer_user: publish.writer.user.clone(),
             writer_ip: publish.writer.ip.clone(),
         };
-        Self {
-            content: publish.content.as_ref().into(),
-            md5: publish.md5,
+        let fixed = Fixed {
+            content_bytes: content_bytes(&publish.content),
             content_type: publish.content_type,
-            version: before.map_or(1, |before| before.version + 1),
-            create_revision: before.map_or(revision, |before| before.create_revision),
+            md5: publish.md5,
+            version: before.map_or(1, |before| before.version() + 1),
+            create_revision: before.map_or(revision, Self::create_revision),
             modify_revision: revision,
             modified,
-            detail: detail.encode_to_vec().into_boxed_slice(),
-        }
+        };
+        Self::new(fixed, &publish.content, &detail)
     }
 
     /// The value of the row that keeps it.
     pub(crate) fn to_wire(&self) -> wire::ConfigDatum {
-        let Self {
-            content,
-            md5,
+        let (content, detail) = self.parts();
+        let Fixed {
+            content_bytes: _,
             content_type,
+            md5,
             version,
             create_revision,
             modify_revision,
             modified,
-            detail,
-        } = self;
+        } = self.fixed();
         wire::ConfigDatum {
             content: Bytes::copy_from_slice(content),
             md5: Bytes::copy_from_slice(&md5.0),
@@ -187,39 +206,46 @@ impl ConfigDatum {
             create_revision: create_revision.0,
             modify_revision: modify_revision.0,
             modified_ms: modified.0,
-            detail: wire::ConfigDetail::decode(&**detail).ok(),
+            detail: wire::ConfigDetail::decode(detail).ok(),
         }
     }
 
     pub(crate) fn from_wire(datum: wire::ConfigDatum) -> Result<Self, RecordError> {
         let detail = datum.detail.ok_or(RecordError::Field("detail"))?;
-        Ok(Self {
-            content: datum.content.as_ref().into(),
-            md5: md5_from_wire(&datum.md5)?,
+        let fixed = Fixed {
+            content_bytes: content_bytes(&datum.content),
             content_type: ContentType::from_code(datum.content_type),
+            md5: md5_from_wire(&datum.md5)?,
             version: datum.version,
             create_revision: Revision(datum.create_revision),
             modify_revision: Revision(datum.modify_revision),
             modified: LogTime(datum.modified_ms),
-            detail: detail.encode_to_vec().into_boxed_slice(),
-        })
+        };
+        Ok(Self::new(fixed, &datum.content, &detail))
     }
 
     /// Its share of the state hash: everything but the content's bytes, which md5 stands for.
     pub(crate) fn digest(&self, key: &GroupKey) -> u128 {
-        let mut text = Vec::with_capacity(key.as_str().len() + self.detail.len() + 64);
+        let (_, detail) = self.parts();
+        let fixed = self.fixed();
+        let mut text = Vec::with_capacity(key.as_str().len() + detail.len() + 64);
         text.extend_from_slice(key.as_str().as_bytes());
         text.push(0);
-        text.extend_from_slice(&self.md5.0);
-        text.push(self.content_type.code());
+        text.extend_from_slice(&fixed.md5.0);
+        text.push(fixed.content_type.code());
         for number in
-            [self.version, self.create_revision.0, self.modify_revision.0, self.modified.0]
+            [fixed.version, fixed.create_revision.0, fixed.modify_revision.0, fixed.modified.0]
         {
             text.extend_from_slice(&number.to_be_bytes());
         }
-        text.extend_from_slice(&self.detail);
+        text.extend_from_slice(detail);
         u128::from_be_bytes(Md5::of(&text).0)
     }
+}
+
+/// Records bound a content far below 4 GiB.
+fn content_bytes(content: &[u8]) -> u32 {
+    u32::try_from(content.len()).unwrap_or(u32::MAX)
 }
 
 /// Publishes onto what is there: the new datum, or `None` when compare-and-set refuses.
@@ -230,13 +256,13 @@ pub(crate) fn publish(
     time: LogTime,
 ) -> (Option<ConfigDatum>, Reply) {
     if let (Some(before), Some(expected)) = (before, publish.expected)
-        && expected != ExpectedMd5::Digest(before.md5)
+        && expected != ExpectedMd5::Digest(before.md5())
     {
-        let version = before.version;
+        let version = before.version();
         return (None, Reply { revision, version, outcome: Outcome::CasMismatch });
     }
     let datum = ConfigDatum::next(before, publish, revision, time);
-    let reply = Reply { revision, version: datum.version, outcome: Outcome::Done };
+    let reply = Reply { revision, version: datum.version(), outcome: Outcome::Done };
     (Some(datum), reply)
 }
 

@@ -9,6 +9,7 @@ use prost::Message;
 use crate::command::{ChangeEvent, Command, Outcome, Proposal, Publish, Remove, Reply};
 use crate::content::Md5;
 use crate::key::GroupKey;
+use crate::kind::cluster::ClusterFacts;
 use crate::kind::config::{self, ConfigDatum};
 use crate::kind::origin::{self, MAX_ORIGINS, Origin, Verdict};
 use crate::record::{RecordError, exact, wire};
@@ -25,13 +26,15 @@ pub struct Header {
     pub time: LogTime,
     /// The members, in the raft crate's encoding.
     pub membership: Bytes,
+    /// What the cluster has decided about itself.
+    pub cluster: ClusterFacts,
 }
 
 /// One thing that the disk must be told.
 #[derive(Debug, Clone)]
 pub enum Change {
     /// A configuration was written, or removed when `None`.
-    Config(GroupKey, Option<Arc<ConfigDatum>>),
+    Config(GroupKey, Option<ConfigDatum>),
     /// An origin's replies.
     Origin(u64, Option<Arc<Origin>>),
 }
@@ -50,7 +53,7 @@ pub struct Applied {
 /// The replicated state. A clone is O(1) and independent.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    configs: OrdMap<GroupKey, Arc<ConfigDatum>>,
+    configs: OrdMap<GroupKey, ConfigDatum>,
     origins: OrdMap<u64, Arc<Origin>>,
     header: Header,
     /// Sum of the digests of all configurations, so that it costs O(1) a change.
@@ -66,12 +69,12 @@ impl State {
 
     /// One configuration.
     #[must_use]
-    pub fn config(&self, key: &GroupKey) -> Option<&Arc<ConfigDatum>> {
+    pub fn config(&self, key: &GroupKey) -> Option<&ConfigDatum> {
         self.configs.get(key)
     }
 
     /// All configurations, by namespace, group, data id.
-    pub fn configs(&self) -> impl Iterator<Item = (&GroupKey, &Arc<ConfigDatum>)> {
+    pub fn configs(&self) -> impl Iterator<Item = (&GroupKey, &ConfigDatum)> {
         self.configs.iter()
     }
 
@@ -97,6 +100,7 @@ impl State {
         for (id, origin) in &self.origins {
             text.extend_from_slice(&origin::row(*id, origin));
         }
+        self.header.cluster.hash_into(&mut text);
         Md5::of(&text).0
     }
 
@@ -151,21 +155,27 @@ impl State {
         match command {
             Command::Publish(publish) => self.publish(revision, publish),
             Command::Remove(remove) => self.remove(revision, remove),
+            Command::Raise { level } => self.decide(revision, |facts| facts.raise(*level)),
+            Command::Retire { nodes } => self.decide(revision, |facts| facts.retire(nodes)),
+            Command::Checkpoint => self.decide(revision, |_| ()),
         }
+    }
+
+    fn decide(&mut self, revision: Revision, decide: impl FnOnce(&mut ClusterFacts)) -> Applied {
+        decide(&mut self.header.cluster);
+        Applied { reply: Reply { revision, ..Reply::default() }, ..Applied::default() }
     }
 
     fn publish(&mut self, revision: Revision, publish: &Publish) -> Applied {
         let before = self.configs.get(&publish.key);
-        let (datum, reply) =
-            config::publish(before.map(AsRef::as_ref), publish, revision, self.header.time);
+        let (datum, reply) = config::publish(before, publish, revision, self.header.time);
         let Some(datum) = datum else {
             return Applied { reply, ..Applied::default() };
         };
         let changed = before.map(|before| before.md5()) != Some(datum.md5());
         self.forget_hash_of(&publish.key);
         self.config_hash = self.config_hash.wrapping_add(datum.digest(&publish.key));
-        let datum = Arc::new(datum);
-        let key = self.insert(&publish.key, Arc::clone(&datum));
+        let key = self.insert(&publish.key, datum.clone());
         let md5 = Some(datum.md5());
         Applied {
             reply,
@@ -175,7 +185,7 @@ impl State {
     }
 
     /// Inserts under the key that is already there, so that its text stays shared.
-    fn insert(&mut self, key: &GroupKey, datum: Arc<ConfigDatum>) -> GroupKey {
+    fn insert(&mut self, key: &GroupKey, datum: ConfigDatum) -> GroupKey {
         if let Some((held, _)) = self.configs.get_key_value(key) {
             let held = held.clone();
             self.configs.insert(held.clone(), datum);
@@ -216,7 +226,7 @@ impl State {
     /// The header as a record.
     #[must_use]
     pub fn header_record(&self) -> Bytes {
-        let Header { applied, revision, time, membership } = &self.header;
+        let Header { applied, revision, time, membership, cluster } = &self.header;
         let (term, index) = applied.unwrap_or_default();
         exact(&wire::StoreHeader {
             applied_term: term,
@@ -227,6 +237,8 @@ impl State {
             membership: membership.clone(),
             config_count: self.configs.len() as u64,
             config_hash: Bytes::copy_from_slice(&self.config_hash.to_be_bytes()),
+            feature_level: cluster.feature_level,
+            retired: cluster.retired.clone(),
         })
     }
 
@@ -241,6 +253,23 @@ impl State {
 #[derive(Debug, Default)]
 pub struct StateBuilder {
     state: State,
+    configs: Vec<(GroupKey, ConfigDatum)>,
+}
+
+/// A map with well-filled nodes. Keys that come in order split each node in halves and never
+/// fill them: of five neighbours three go in first, and two into the gaps.
+fn packed<K: Ord + Clone, V: Clone>(entries: Vec<(K, V)>) -> OrdMap<K, V> {
+    let mut map = OrdMap::new();
+    let mut later = Vec::with_capacity(entries.len() / 5 * 2 + 2);
+    for (number, (key, value)) in entries.into_iter().enumerate() {
+        if number % 5 % 2 == 1 {
+            later.push((key, value));
+        } else {
+            map.insert(key, value);
+        }
+    }
+    map.extend(later);
+    map
 }
 
 impl StateBuilder {
@@ -255,7 +284,7 @@ impl StateBuilder {
                 let (key, datum) = config::from_row(row)?;
                 let digest = datum.digest(&key);
                 self.state.config_hash = self.state.config_hash.wrapping_add(digest);
-                self.state.configs.insert(key, Arc::new(datum));
+                self.configs.push((key, datum));
             }
             wire::row::Row::Origin(row) => {
                 let (id, origin) = origin::from_row(row)?;
@@ -270,12 +299,14 @@ impl StateBuilder {
     /// # Errors
     /// [`RecordError::Field`] when the rows are not those that the header counted.
     pub fn finish(mut self, header: &[u8]) -> Result<State, RecordError> {
+        self.state.configs = packed(self.configs);
         let header = wire::StoreHeader::decode(header)?;
         self.state.header = Header {
             applied: header.has_applied.then_some((header.applied_term, header.applied_index)),
             revision: Revision(header.revision),
             time: LogTime(header.time_ms),
             membership: Bytes::copy_from_slice(&header.membership),
+            cluster: ClusterFacts { feature_level: header.feature_level, retired: header.retired },
         };
         if self.state.configs.len() as u64 != header.config_count {
             return Err(RecordError::Field("config_count"));

@@ -45,6 +45,7 @@ enum Step {
     Cas(u8, String, String),
     Remove(u8),
     Repeat,
+    Decide(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -53,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0..6u8, content).prop_map(|(key, content)| Step::Publish(key, content)),
         (0..6u8, content, content).prop_map(|(key, old, new)| Step::Cas(key, old, new)),
         (0..6u8).prop_map(Step::Remove),
+        any::<u8>().prop_map(Step::Decide),
         Just(Step::Repeat),
     ]
 }
@@ -66,6 +68,11 @@ fn proposals(steps: &[Step]) -> Vec<Proposal> {
                 publish(*number, new, Some(ExpectedMd5::Digest(Md5::of(old.as_bytes()))))
             }
             Step::Remove(number) => remove(*number),
+            Step::Decide(number) => match number % 3 {
+                0 => Command::Raise { level: u32::from(*number) },
+                1 => Command::Retire { nodes: vec![u64::from(*number), 1] },
+                _ => Command::Checkpoint,
+            },
             Step::Repeat => match made.last() {
                 Some(last) => {
                     made.push(last.clone());
@@ -103,6 +110,7 @@ fn model(proposals: &[Proposal]) -> BTreeMap<GroupKey, (Bytes, u64)> {
             Command::Remove(remove) => {
                 map.remove(&remove.key);
             }
+            Command::Raise { .. } | Command::Retire { .. } | Command::Checkpoint => {}
         }
     }
     map

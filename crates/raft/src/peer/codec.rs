@@ -42,13 +42,13 @@ pub(crate) fn vote_in(vote: Option<wire::Vote>) -> Result<Vote, Garbled> {
 }
 
 pub(crate) fn member_out(member: &Member) -> wire::Member {
-    let Member { peer, http, grpc } = member.clone();
-    wire::Member { peer, http, grpc }
+    let Member { peer, http, grpc, stays_learner } = member.clone();
+    wire::Member { peer, http, grpc, stays_learner }
 }
 
 pub(crate) fn member_in(member: Option<wire::Member>) -> Member {
-    let wire::Member { peer, http, grpc } = member.unwrap_or_default();
-    Member { peer, http, grpc }
+    let wire::Member { peer, http, grpc, stays_learner } = member.unwrap_or_default();
+    Member { peer, http, grpc, stays_learner }
 }
 
 fn entry_out(entry: Entry) -> wire::Entry {

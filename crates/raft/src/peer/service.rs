@@ -6,6 +6,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::raft::VoteResponse;
 use quorate_core::command::ProposalId;
 use quorate_core::record::decode_proposal;
+use quorate_core::time::Revision;
 use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,7 +14,8 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{append_in, append_reply_out, transfer_in, vote_reply_out, vote_request_in};
-use super::{CLUSTER, FROM, SECRET, TO, snapshot, wire};
+use super::{ADDRESS, CLUSTER, FROM, RUN, SECRET, STRANGER, TO, snapshot, wire};
+use crate::met::Run;
 use crate::node::Inner;
 use crate::pending::NotTaken;
 use crate::types::{NodeId, TypeConfig};
@@ -35,7 +37,7 @@ fn hex(metadata: &MetadataMap, key: &str) -> Option<u64> {
 impl Service {
     /// Checks the secret, for every call.
     fn check_secret(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
-        if let Some(secret) = &self.0.credentials.secret {
+        if let Some(secret) = &self.0.myself.credentials.secret {
             let given = metadata.get(SECRET).map(|value| value.as_bytes()).unwrap_or_default();
             if !bool::from(given.ct_eq(secret.as_bytes())) {
                 self.0.refused_calls.inc();
@@ -64,8 +66,29 @@ impl Service {
         if ours != theirs {
             return Err(Status::failed_precondition("a node of another cluster"));
         }
+        if self.0.applied.store.is_retired(from) {
+            return Err(Status::failed_precondition("a removed node"));
+        }
+        if !self.0.met.admits(from, run_of(metadata)) {
+            return Err(Status::failed_precondition(STRANGER));
+        }
         Ok(from)
     }
+
+    /// The same for what commits this node to something: entries, snapshots, votes.
+    async fn check_caller(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
+        let from = self.check_member(metadata).await?;
+        if self.0.is_introduced_to(from, run_of(metadata)) {
+            return Ok(from);
+        }
+        let address = metadata.get(ADDRESS).and_then(|address| address.to_str().ok());
+        self.0.introduce_to(address);
+        Err(Status::failed_precondition(STRANGER))
+    }
+}
+
+fn run_of(metadata: &MetadataMap) -> Option<Run> {
+    Run::parse(metadata.get(RUN)?.to_str().ok()?)
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {
@@ -79,11 +102,11 @@ impl wire::peer_server::Peer for Service {
 
     async fn hello(&self, request: Request<wire::HelloRequest>) -> Reply<wire::HelloReply> {
         self.check_secret(request.metadata())?;
-        Ok(Response::new(self.0.hello_reply().await))
+        Ok(Response::new(self.0.hello_reply(request.into_inner()).await))
     }
 
     async fn vote(&self, request: Request<wire::VoteRequest>) -> Reply<wire::VoteReply> {
-        self.check_member(request.metadata()).await?;
+        self.check_caller(request.metadata()).await?;
         let request = request.into_inner();
         let is_pre_vote = request.is_pre_vote;
         let rpc = vote_request_in(request)?;
@@ -98,7 +121,7 @@ impl wire::peer_server::Peer for Service {
         &self,
         request: Request<Streaming<wire::AppendRequest>>,
     ) -> Reply<Self::AppendStream> {
-        self.check_member(request.metadata()).await?;
+        self.check_caller(request.metadata()).await?;
         let inner = Arc::clone(&self.0);
         let requests = tokio_stream::StreamExt::map_while(request.into_inner(), move |request| {
             // An error is the leader closing the stream or a broken link: it will open another.
@@ -125,7 +148,7 @@ impl wire::peer_server::Peer for Service {
         &self,
         request: Request<Streaming<wire::SnapshotPart>>,
     ) -> Reply<wire::SnapshotReply> {
-        self.check_member(request.metadata()).await?;
+        self.check_caller(request.metadata()).await?;
         let inner = &self.0;
         let (vote, snapshot) =
             snapshot::receive(request.into_inner(), inner.host(), &inner.applied.snapshots).await?;
@@ -137,7 +160,7 @@ impl wire::peer_server::Peer for Service {
         &self,
         request: Request<wire::TransferLeaderRequest>,
     ) -> Reply<wire::TransferLeaderReply> {
-        self.check_member(request.metadata()).await?;
+        self.check_caller(request.metadata()).await?;
         let request = transfer_in(request.into_inner())?;
         let taken = self.0.raft.handle_transfer_leader(request).await.map_err(stopped)?;
         let refused = taken.err().map(|error| error.to_string()).unwrap_or_default();
@@ -162,6 +185,30 @@ impl wire::peer_server::Peer for Service {
         self.check_member(request.metadata()).await?;
         let index = self.0.own_read_index().await;
         Ok(Response::new(wire::ReadIndexReply { index }))
+    }
+
+    async fn join(&self, request: Request<wire::JoinRequest>) -> Reply<wire::JoinReply> {
+        self.check_secret(request.metadata())?;
+        Ok(Response::new(self.0.join_reply(request.into_inner()).await))
+    }
+
+    async fn administer(
+        &self,
+        request: Request<wire::AdministerRequest>,
+    ) -> Reply<wire::AdministerReply> {
+        self.check_member(request.metadata()).await?;
+        let change = request.into_inner().change;
+        let change = change.ok_or_else(|| Status::invalid_argument("an unknown change"))?;
+        Ok(Response::new(self.0.change(change.into()).await.into()))
+    }
+
+    async fn fingerprint(
+        &self,
+        request: Request<wire::FingerprintRequest>,
+    ) -> Reply<wire::FingerprintReply> {
+        self.check_member(request.metadata()).await?;
+        let revision = Revision(request.into_inner().revision);
+        Ok(Response::new(self.0.fingerprint_at(revision).await))
     }
 }
 

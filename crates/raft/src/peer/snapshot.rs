@@ -34,7 +34,7 @@ fn network(error: impl ToString) -> Failure {
 
 /// Sends a snapshot and waits until the peer has installed it.
 pub(crate) async fn send(
-    client: &mut Client,
+    mut client: Client,
     host: &Host,
     vote: Vote,
     snapshot: RaftSnapshot,

@@ -46,7 +46,8 @@ settings! {
         "Where the other nodes reach this one. Beyond loopback it needs cluster_secret_file";
     "advertise" "advertise" "QUORATE_ADVERTISE" "HOST[:PORT]" "peer_listen"
         "Where the other nodes find this one; without a port, that of peer_listen. Required when \
-         peer_listen is unspecified (0.0.0.0, [::]); one of peers when there are any";
+         peer_listen is unspecified (0.0.0.0, [::]); one of peers when there are any, unless \
+         join_only is set";
     "advertise_http" "advertise-http" "QUORATE_ADVERTISE_HTTP" "HOST[:PORT]" "http_listen, or the host of advertise when that is unspecified"
         "HTTP address that clients are told, in node lists";
     "advertise_grpc" "advertise-grpc" "QUORATE_ADVERTISE_GRPC" "HOST[:PORT]" "grpc_listen, or the host of advertise when that is unspecified"
@@ -55,7 +56,13 @@ settings! {
         "Peer addresses of all members, this one included, the same on each. Read only while the \
          data directory is empty";
     "join_only" "join-only" "QUORATE_JOIN_ONLY" "" "false"
-        "Never found a cluster: wait until the members named in peers take this node in";
+        "true: never found a cluster, but join that of peers, or wait to be added. unlisted: so \
+         only when advertise is not one of peers, which then are those that found the cluster";
+    "auto_replace" "auto-replace" "QUORATE_AUTO_REPLACE" "" "true"
+        "Let an empty node take the place of the voter at its address whose disk was lost, if \
+         all other voters are well. Counts on the leader";
+    "auto_replace_after" "auto-replace-after" "QUORATE_AUTO_REPLACE_AFTER" "DURATION" "30s"
+        "How long the lost voter must have been silent before that";
     "cluster_secret_file" "cluster-secret-file" "QUORATE_CLUSTER_SECRET_FILE" "FILE" "none"
         "File with the secret that all nodes share, at least 16 bytes; checked on every call \
          between nodes. Required when peer_listen is beyond loopback";

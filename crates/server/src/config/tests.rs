@@ -55,6 +55,8 @@ fn defaults_are_those_that_the_list_names() {
     assert_eq!(config.http_listen.to_string(), written("http_listen"));
     assert_eq!((config.log.as_str(), config.log_format), (written("log"), LogFormat::Text));
     assert_eq!(written("log_format"), "text");
+    assert_eq!(config.auto_replace.to_string(), written("auto_replace"));
+    assert_eq!(config.auto_replace_after, time("auto_replace_after"));
     assert!(!config.join_only && config.peers.is_empty() && config.cluster_secret.is_none());
     assert!(!config.clients_beyond_loopback());
     assert_eq!((config.limits.max_held_polls, written("max_held_polls")), (None, "0"));
@@ -180,11 +182,18 @@ fn peers_are_a_list_that_holds_this_node() {
         &["--peer-listen: port 0 does not go with peers: the other nodes must know it beforehand"],
     );
     refused(&[("peers", "a:7848"), ("join-only", "true")], &[]);
-    for peers in ["", "127.0.0.1:7848"] {
-        refused(
-            &[("peers", peers), ("join-only", "true")],
-            &["--join-only: needs peers: write at least one member of the cluster"],
-        );
+    refused(&[("join-only", "true")], &[]);
+    refused(
+        &[("join-only", "unlisted")],
+        &["--join-only: unlisted needs peers: write those that found the cluster"],
+    );
+    refused(
+        &[("join-only", "never")],
+        &["--join-only: \"never\": allowed are true, false and unlisted"],
+    );
+    for (peers, joins) in [("a:7848,127.0.0.1:7848", false), ("a:7848,b:7848", true)] {
+        let config = config(&[("peers", peers), ("join-only", "unlisted")]).unwrap();
+        assert_eq!(config.join_only, joins, "{peers}");
     }
 }
 
@@ -220,7 +229,7 @@ fn a_secret_is_a_file_of_sixteen_bytes_or_more() {
             .map_err(|mistakes| mistakes.to_string().replace(&path, "FILE"))
     };
     let secret = read(b"0123456789 abcdef\n\r\n").unwrap();
-    assert_eq!(secret.bytes(), b"0123456789 abcdef");
+    assert_eq!(secret.header_text(), "3031323334353637383920616263646566");
     assert_eq!(format!("{secret:?}"), "ClusterSecret(..)");
     let short = "--cluster-secret-file: FILE has 15 bytes: allowed are 16 or more";
     assert_eq!(read(b"0123456789abcde\n").unwrap_err(), short);

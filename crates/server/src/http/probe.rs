@@ -224,9 +224,12 @@ mod tests {
                 peer: format!("{host}:7848"),
                 http: format!("{host}:8848"),
                 grpc: format!("{host}:9848"),
+                stays_learner: false,
             },
             is_voter: true,
             is_reachable,
+            matching_index: None,
+            waits: None,
         };
         let members = vec![at(2, "10.0.0.2", false), at(1, "10.0.0.1", true)];
         let status = Status {
@@ -244,6 +247,7 @@ mod tests {
             snapshot_index: None,
             purged_index: None,
             fingerprint: Store::default().fingerprint(),
+            feature_level: 1,
             is_ready: true,
         };
         let listed = list(&status);

@@ -54,7 +54,7 @@ struct State {
     config_count: usize,
 }
 
-const fn role(role: Role) -> &'static str {
+pub(super) const fn role(role: Role) -> &'static str {
     match role {
         Role::Leader => "LEADER",
         Role::Follower => "FOLLOWER",
@@ -63,7 +63,7 @@ const fn role(role: Role) -> &'static str {
     }
 }
 
-fn address(status: &Status, id: Option<u64>) -> Option<String> {
+pub(super) fn address(status: &Status, id: Option<u64>) -> Option<String> {
     status.members.iter().find(|it| Some(it.id) == id).map(|it| it.member.peer.clone())
 }
 
@@ -234,6 +234,8 @@ mod tests {
                     member: member(id),
                     is_voter: true,
                     is_reachable: true,
+                    matching_index: None,
+                    waits: None,
                 })
                 .collect(),
             last_index: Some(7),
@@ -242,6 +244,7 @@ mod tests {
             snapshot_index: None,
             purged_index: None,
             fingerprint: Store::default().fingerprint(),
+            feature_level: 1,
             is_ready: true,
         }
     }

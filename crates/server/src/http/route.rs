@@ -5,6 +5,23 @@ use hyper::Method;
 
 use crate::metrics::Operation;
 
+/// What an operator asks of the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// `GET /quorate/v1/cluster`
+    Status,
+    /// `POST /quorate/v1/cluster/change`
+    Change,
+    /// `POST /quorate/v1/cluster/snapshot`
+    Snapshot,
+    /// `POST /quorate/v1/cluster/check`
+    Check,
+    /// `POST /nacos/v1/core/ops/raft` and `…/v2/…`
+    Ops,
+    /// `POST /nacos/v3/admin/core/ops/raft`
+    OpsV3,
+}
+
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
@@ -36,6 +53,8 @@ pub(crate) enum Route {
     RaftDatum,
     /// `GET /metrics`
     Metrics,
+    /// What an operator asks of the cluster.
+    Cluster(Asked),
     /// A known path with another method; these would do.
     WrongMethod(&'static str),
     /// Nothing is there.
@@ -53,6 +72,9 @@ impl Route {
                 Self::WrongMethod(allowed)
             }
         };
+        let post = |asked| {
+            if *method == Method::POST { Self::Cluster(asked) } else { Self::WrongMethod("POST") }
+        };
         match path {
             "/nacos/v1/cs/configs" => match *method {
                 Method::POST => Self::Publish,
@@ -68,6 +90,12 @@ impl Route {
             "/nacos/v1/console/health/liveness" => get(Self::Liveness, "GET"),
             "/nacos/v2/core/cluster/node/list" => get(Self::Members, "GET"),
             "/metrics" => get(Self::Metrics, "GET"),
+            "/quorate/v1/cluster" => get(Self::Cluster(Asked::Status), "GET"),
+            "/quorate/v1/cluster/change" => post(Asked::Change),
+            "/quorate/v1/cluster/snapshot" => post(Asked::Snapshot),
+            "/quorate/v1/cluster/check" => post(Asked::Check),
+            "/nacos/v1/core/ops/raft" | "/nacos/v2/core/ops/raft" => post(Asked::Ops),
+            "/nacos/v3/admin/core/ops/raft" => post(Asked::OpsV3),
             // The reference serves these below its context path and below the root.
             other => match other.strip_prefix("/nacos").unwrap_or(other) {
                 "/v1/ns/raft/state" => get(Self::RaftState, "GET"),
@@ -96,6 +124,7 @@ impl Route {
             | Self::RaftPeer
             | Self::RaftDatum
             | Self::Metrics
+            | Self::Cluster(_)
             | Self::WrongMethod(_)
             | Self::Unknown => Operation::Other,
         }

@@ -7,7 +7,6 @@ mod publish;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -168,7 +167,7 @@ fn answer_get(
 }
 
 /// The headers in the reference's order.
-fn found(datum: &Arc<ConfigDatum>) -> Response {
+fn found(datum: &ConfigDatum) -> Response {
     let mut response = Response::new(datum.content().into());
     let headers = response.headers_mut();
     headers.reserve(12);

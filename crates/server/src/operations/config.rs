@@ -1,7 +1,5 @@
 //! Publish, get and remove one configuration.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use quorate_core::command::{
     Command, Describe, ExpectedMd5, Outcome, Publish, Remove, Reply, Writer,
@@ -54,7 +52,7 @@ pub(crate) async fn await_freshness(
 }
 
 /// The configuration, if there is one, and the revision it was read at.
-pub(crate) fn get(node: &Node, key: &GroupKey) -> (Option<Arc<ConfigDatum>>, Revision) {
+pub(crate) fn get(node: &Node, key: &GroupKey) -> (Option<ConfigDatum>, Revision) {
     node.store().config(key)
 }
 

@@ -12,7 +12,7 @@ use crate::store::disk::sample::{assert_same, command, fed, noise, publish};
 fn dumped(state: &State) -> Vec<u8> {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.snap");
-    write(state, 7, &path, |_| ()).unwrap();
+    write(state, 7, &path, |_| Ok(())).unwrap();
     fs::read(path).unwrap()
 }
 
@@ -38,7 +38,7 @@ proptest! {
         let state = fed(commands);
         let home = tempfile::tempdir().unwrap();
         let (tmp, path) = (home.path().join("a.tmp"), home.path().join("a.snap"));
-        let info = write(&state, u64::MAX, &tmp, |_| ()).unwrap();
+        let info = write(&state, u64::MAX, &tmp, |_| Ok(())).unwrap();
         finish_rename(&tmp, &path).unwrap();
         let (got, got_info) = read(&path).unwrap();
         assert_same(&got, &state);
@@ -124,7 +124,11 @@ fn rows_run_over_blocks_and_the_writer_is_paced() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.snap");
     let mut paced = Vec::new();
-    let info = write(&state, 1, &path, |bytes| paced.push(bytes)).unwrap();
+    let info = write(&state, 1, &path, |bytes| {
+        paced.push(bytes);
+        Ok(())
+    })
+    .unwrap();
     assert_same(&read(&path).unwrap().0, &state);
     // The noise as it is, the rest compressed, in steps of a mebibyte.
     assert!((13_300_000..13_500_000).contains(&info.bytes), "{}", info.bytes);
@@ -137,7 +141,7 @@ fn a_file_that_cannot_be_written_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("absent").join("a.snap");
     for error in [
-        write(&small(), 1, &path, |_| ()).unwrap_err(),
+        write(&small(), 1, &path, |_| Ok(())).unwrap_err(),
         read(&path).unwrap_err(),
         finish_rename(&path, &home.path().join("b")).unwrap_err(),
     ] {
@@ -151,6 +155,6 @@ fn a_full_disk_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.snap");
     std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-    assert!(matches!(write(&small(), 1, &path, |_| ()), Err(DumpError::Io { .. })));
+    assert!(matches!(write(&small(), 1, &path, |_| Ok(())), Err(DumpError::Io { .. })));
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
 }

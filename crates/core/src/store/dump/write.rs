@@ -19,8 +19,8 @@ const SYNC_BYTES: usize = 1024 * 1024;
 
 /// Writes a state to `path`, which is created or replaced, and syncs it. Blocks. After each
 /// mebibyte the file is synced and `pace` is told how many bytes were written since its last
-/// call: it may sleep, so that the log's syncs do not queue behind this file. The caller then
-/// calls [`finish_rename`].
+/// call: it may sleep, so that the log's syncs do not queue behind this file, and its error ends
+/// the writing. The caller then calls [`finish_rename`].
 ///
 /// # Errors
 /// [`DumpError::Io`]; what was written is removed.
@@ -28,7 +28,7 @@ pub fn write(
     state: &State,
     cluster_id: u64,
     path: &Path,
-    pace: impl FnMut(usize),
+    pace: impl FnMut(usize) -> io::Result<()>,
 ) -> Result<DumpInfo, DumpError> {
     let result = File::create(path)
         .and_then(|file| Writer::new(file, pace)?.state(state, cluster_id))
@@ -62,7 +62,7 @@ struct Writer<P> {
     out: Vec<u8>,
 }
 
-impl<P: FnMut(usize)> Writer<P> {
+impl<P: FnMut(usize) -> io::Result<()>> Writer<P> {
     fn new(file: File, pace: P) -> io::Result<Self> {
         Ok(Self {
             file,
@@ -135,7 +135,7 @@ impl<P: FnMut(usize)> Writer<P> {
         self.out.clear();
         if self.unsynced >= SYNC_BYTES {
             self.file.sync_data()?;
-            (self.pace)(std::mem::take(&mut self.unsynced));
+            (self.pace)(std::mem::take(&mut self.unsynced))?;
         }
         Ok(())
     }

@@ -5,6 +5,8 @@
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 seeds=${QUORATE_SIM_SEEDS:-1..101}
+# A directory of its own: cargo takes the copy's crates for those of the repository.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}/mutants"
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 (cd "$root" && git ls-files -z | tar --null -cf - -T -) | tar -xf - -C "$copy"

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use crate::disk::Loss;
 use crate::invariant::{acknowledged, converged, held, linearizable, phantom};
 use crate::trace::trace;
 use crate::world::World;
@@ -137,6 +138,13 @@ async fn finish(world: &Arc<World>) {
         return;
     }
     converged::service(world).await;
+    // Everything that was promised is on disks: the power goes everywhere, and what was not synced.
+    for index in 0..world.nodes() {
+        world.crash(index, Loss::All).await;
+    }
+    for index in 0..world.nodes() {
+        world.restart(index).await;
+    }
     if !converged::agreement(world).await {
         return;
     }

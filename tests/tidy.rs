@@ -46,6 +46,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
             "prost",
             "protox",
             "quorate-core",
+            "rand_core",
             "rustix",
             "serde",
             "serde_json",

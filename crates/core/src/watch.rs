@@ -20,7 +20,7 @@ mod slab;
 #[cfg(test)]
 mod tests;
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 
 use parking_lot::Mutex;
@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::announce::yield_now;
 pub use self::announce::{AnnounceQueue, Change, Waiters};
-use self::shard::{LISTENER_BITS, Shard};
+use self::shard::{Hashing, LISTENER_BITS, Shard};
 pub(crate) use self::slab::{NIL, Slab, slot_bytes};
 use crate::content::Md5;
 use crate::key::GroupKey;
@@ -100,7 +100,7 @@ pub struct ListenerId(u32);
 #[derive(Debug)]
 pub struct WatchIndex {
     /// Seeded, for clients choose the keys.
-    state: RandomState,
+    state: Hashing,
     shards: Box<[Mutex<Shard>]>,
 }
 
@@ -114,8 +114,18 @@ impl WatchIndex {
     /// An empty index.
     #[must_use]
     pub fn new() -> Self {
+        Self::hashing(Hashing::seeded())
+    }
+
+    /// An empty index that announces keys in the same order in each run, for simulations.
+    #[must_use]
+    pub fn unseeded() -> Self {
+        Self::hashing(Hashing::unseeded())
+    }
+
+    fn hashing(state: Hashing) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect();
-        Self { state: RandomState::new(), shards }
+        Self { state, shards }
     }
 
     /// Registers a waiter under a key, with what its client has and a tag that comes back when

@@ -3,7 +3,7 @@
 //!
 //! Only refusals come back. What is applied reaches the proposer through the log.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,7 +43,7 @@ pub(crate) struct Forwarder {
     runtime: tokio::runtime::Handle,
     tasks: TaskTracker,
     stop: CancellationToken,
-    lines: Mutex<HashMap<(NodeId, u64), mpsc::Sender<Item>>>,
+    lines: Mutex<BTreeMap<(NodeId, u64), mpsc::Sender<Item>>>,
 }
 
 impl Forwarder {
@@ -55,7 +55,7 @@ impl Forwarder {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let lines = Mutex::new(HashMap::new());
+        let lines = Mutex::new(BTreeMap::new());
         Self { applied, credentials, cluster, runtime, tasks, stop, lines }
     }
 
@@ -90,15 +90,14 @@ impl Forwarder {
             queue,
         );
         let stop = self.stop.clone();
-        self.tasks.spawn_on(
-            async move {
-                tokio::select! {
-                    () = run => {}
-                    () = stop.cancelled() => {}
-                }
-            },
-            &self.runtime,
-        );
+        let run = async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = run => {}
+            }
+        };
+        self.credentials.host.spawn(&self.tasks, &self.runtime, run);
         line
     }
 }
@@ -127,6 +126,7 @@ async fn run_line(
             Ok::<(), tonic::Status>(())
         };
         tokio::select! {
+            biased;
             () = pump => Ok(()),
             ended = replies => ended,
         }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::Host;
 use crate::types::NodeId;
 
 const FILE: &str = "node.json";
@@ -66,6 +67,14 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`] when the directory cannot be trusted or written.
     pub fn open(data_dir: &Path) -> Result<Self, IdentityError> {
+        Self::open_on(&Host::default(), data_dir)
+    }
+
+    /// As [`Identity::open`], on what the node stands on.
+    ///
+    /// # Errors
+    /// As [`Identity::open`].
+    pub(crate) fn open_on(host: &Host, data_dir: &Path) -> Result<Self, IdentityError> {
         let path = data_dir.join(FILE);
         let io = |op| {
             let path = path.clone();
@@ -78,9 +87,7 @@ impl Identity {
                 if data_dir.join("raft").exists() || data_dir.join("snapshot").exists() {
                     return Err(IdentityError::Lost(data_dir.to_owned()));
                 }
-                let node_id = getrandom::u64()
-                    .map_err(std::io::Error::other)
-                    .map_err(io("draw an id for"))?;
+                let node_id = host.random().map_err(io("draw an id for"))?;
                 // JSON and the wire treat 0 as "none".
                 Self { path: path.clone(), node_id: node_id.max(1), cluster_id: None, starts: 0 }
             }

@@ -75,10 +75,11 @@ pub(crate) async fn follow(
             changed
         });
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY), if looks_again => {}
+            biased;
+            () = stop.cancelled() => return,
             changed = metrics.changed() => if changed.is_err() { return },
             changed = heard.changed() => if changed.is_err() { return },
-            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY), if looks_again => {}
         }
     }
 }

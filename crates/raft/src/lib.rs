@@ -5,6 +5,7 @@ pub mod backup;
 pub mod check;
 pub mod error;
 mod forward;
+pub mod host;
 pub mod identity;
 mod leader;
 pub mod log;

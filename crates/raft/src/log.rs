@@ -35,6 +35,7 @@ pub use reader::LogReader;
 pub use recovery::verify;
 pub use store::LogStore;
 
+use crate::host::Host;
 use crate::types::{LogId, LogIndex, Vote};
 use disk::Disk;
 use queue::Queue;
@@ -42,7 +43,7 @@ use recovery::{Replay, Tail};
 use segment::Blank;
 use spare::Spares;
 use state::State;
-use writer::{Batch, Head, Writer};
+use writer::{Batch, Found, Head, Writer};
 
 /// The file whose lock says that a process has the log open.
 const LOCK_FILE: &str = "LOCK";
@@ -176,6 +177,7 @@ struct Shared {
     state: Mutex<State>,
     queue: Queue,
     options: LogOptions,
+    host: Host,
     metrics: LogMetrics,
     /// The next segment cannot be prepared.
     spare_full: Arc<AtomicBool>,
@@ -289,7 +291,19 @@ impl LogStore {
     /// # Errors
     /// [`LogError::Locked`], [`LogError::Corrupt`], [`LogError::NewerFormat`], [`LogError::Io`].
     pub fn open(dir: &Path, options: LogOptions) -> Result<(Self, LogHandle), LogError> {
-        open_on(Disk::default(), dir, options)
+        Self::open_on(&Host::default(), dir, options)
+    }
+
+    /// As [`LogStore::open`], on what the node stands on.
+    ///
+    /// # Errors
+    /// As [`LogStore::open`].
+    pub(crate) fn open_on(
+        host: &Host,
+        dir: &Path,
+        options: LogOptions,
+    ) -> Result<(Self, LogHandle), LogError> {
+        open_on(Disk { host: host.clone(), ..Disk::default() }, dir, options)
     }
 }
 
@@ -299,7 +313,7 @@ const RECOVERED_BYTES: usize = 128 << 10;
 fn open_on(disk: Disk, dir: &Path, options: LogOptions) -> Result<(LogStore, LogHandle), LogError> {
     create_dir(&disk, dir)?;
     let lock = lock(dir)?;
-    segment::remove_blanks(dir)?;
+    segment::remove_blanks(&disk, dir)?;
     let Replay { state, tail, summary } =
         recovery::replay(dir, options.cache_bytes.min(RECOVERED_BYTES), true)?;
     if let Some((path, offset)) = &summary.torn_at {
@@ -318,9 +332,10 @@ fn open_on(disk: Disk, dir: &Path, options: LogOptions) -> Result<(LogStore, Log
     .map_err(|e| LogError::io(dir, "start a thread for", e))?;
     let next_index = state.next_index();
     let shared = Arc::new(Shared {
-        queue: Queue::new(options.queue_bytes, metrics.clone()),
+        queue: Queue::new(options.queue_bytes, metrics.clone(), &disk.host),
         state: Mutex::new(state),
         options,
+        host: disk.host.clone(),
         metrics,
         spare_full,
         write_full: AtomicBool::new(false),
@@ -336,7 +351,8 @@ fn open_on(disk: Disk, dir: &Path, options: LogOptions) -> Result<(LogStore, Log
     shared.metrics.disk_bytes.set(disk_bytes(dir)?);
     let metadata =
         segment.file.metadata().map_err(|e| LogError::io(&segment.path, "look at", e))?;
-    let mut writer = Writer {
+    let host = disk.host.clone();
+    let writer = Writer {
         shared: Arc::clone(&shared),
         disk,
         dir: dir.to_owned(),
@@ -350,13 +366,10 @@ fn open_on(disk: Disk, dir: &Path, options: LogOptions) -> Result<(LogStore, Log
         next_index,
         batch: Batch::default(),
     };
-    writer.begin(is_sealed)?;
-    let thread = std::thread::Builder::new()
-        .name("raft-log".into())
-        .spawn(move || writer.run())
+    let thread = host
+        .thread("raft-log", writer.run(is_sealed))
         .map_err(|e| LogError::io(dir, "start a thread for", e))?;
-    let running =
-        Arc::new(Running { shared: Arc::clone(&shared), thread: Mutex::new(Some(thread)) });
+    let running = Arc::new(Running { shared: Arc::clone(&shared), thread: Mutex::new(thread) });
     let store = LogStore { shared: Arc::clone(&shared), _running: Arc::clone(&running) };
     Ok((store, LogHandle { shared, running }))
 }
@@ -369,10 +382,8 @@ fn first_segment(
     let bytes = shared.options.segment_bytes.min(FIRST_SEGMENT_BYTES);
     let blank = Blank::create(disk, dir, 1, bytes.into(), || true)
         .map_err(|e| LogError::io(dir, "create a segment in", e))?;
-    let once = |op, write: &mut dyn FnMut() -> io::Result<()>| {
-        write().map_err(|e| LogError::io(&blank.path, op, e))
-    };
-    let (segment, offset) = writer::found(disk, dir, &blank, 0, &Head::default(), once)?;
+    let found = Found::new(disk, dir, &blank, 0, &Head::default())?;
+    let (segment, offset) = found.name(disk, dir, &blank)?;
     shared.state.lock().add_segment(Arc::clone(&segment));
     Ok((segment, offset, false))
 }
@@ -384,7 +395,7 @@ fn create_dir(disk: &Disk, dir: &Path) -> Result<(), LogError> {
     fs::create_dir_all(dir).map_err(|e| LogError::io(dir, "create", e))?;
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => {
-            disk.sync_dir(parent).map_err(|e| LogError::io(parent, "fsync", e))
+            disk.host.sync_dir(parent).map_err(|e| LogError::io(parent, "fsync", e))
         }
         _ => Ok(()),
     }

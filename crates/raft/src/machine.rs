@@ -21,6 +21,7 @@ use quorate_core::time::Revision;
 use quorate_core::watch::AnnounceQueue;
 use tokio::time::Instant;
 
+use crate::host::Host;
 use crate::pending::Pending;
 use crate::progress::Progress;
 use crate::snapshot::{RaftSnapshot, SnapshotDir, SnapshotFile};
@@ -40,6 +41,7 @@ pub(crate) struct Applied {
     pub(crate) progress: Progress,
     pub(crate) snapshots: Arc<SnapshotDir>,
     pub(crate) disk: Disk,
+    pub(crate) host: Host,
     pub(crate) checkpoints: Checkpoints,
 }
 
@@ -216,7 +218,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
     ) -> Result<(), io::Error> {
         let applied = Arc::clone(&self.0);
         let meta = meta.clone();
-        let state = blocking(move || applied.snapshots.install(&meta, &snapshot)).await?;
+        let host = applied.host.clone();
+        let state = host.blocking(move || applied.snapshots.install(&meta, &snapshot)).await??;
         self.install(state).await;
         Ok(())
     }
@@ -229,7 +232,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
 impl Machine {
     fn builder(&self, force: bool) -> Builder {
         let state = force.then(|| self.0.store.freeze());
-        Builder { state, snapshots: Arc::clone(&self.0.snapshots) }
+        let host = self.0.host.clone();
+        Builder { state, snapshots: Arc::clone(&self.0.snapshots), host }
     }
 
     /// Puts a verified state in place and tells everyone who waits for something in it.
@@ -240,13 +244,12 @@ impl Machine {
         // Both may take long, and this thread is Raft's: comparing what is watched, and freeing
         // the state that was.
         let (announce, new) = (Arc::clone(&applied.announce), fresh.clone());
-        let compared = blocking(move || {
+        let compared = applied.host.blocking(move || {
             announce.queue_watched(Instant::now(), |key| {
                 let md5 = |state: &State| state.config(key).map(|datum| datum.md5());
                 md5(&old) != md5(&new)
             });
             drop(old);
-            Ok(())
         });
         if let Err(error) = compared.await {
             tracing::error!(%error, "changes of an installed snapshot were not announced");
@@ -284,6 +287,7 @@ pub(crate) fn position(state: &State) -> io::Result<(Option<LogId>, StoredMember
 pub(crate) struct Builder {
     state: Option<State>,
     snapshots: Arc<SnapshotDir>,
+    host: Host,
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
@@ -291,7 +295,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         if let Some(state) = self.state.take() {
-            return build(Arc::clone(&self.snapshots), state).await;
+            return build(&self.host, Arc::clone(&self.snapshots), state).await;
         }
         self.snapshots.current().ok_or_else(|| io::Error::other("there is no snapshot"))
     }
@@ -299,18 +303,14 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
 /// Writes a frozen state to a file, beside apply.
 pub(crate) async fn build(
+    host: &Host,
     snapshots: Arc<SnapshotDir>,
     state: State,
 ) -> Result<RaftSnapshot, io::Error> {
-    blocking(move || {
+    let inner = host.clone();
+    host.blocking(move || {
         let (last_log_id, last_membership) = position(&state)?;
-        snapshots.build(&state, SnapshotMeta { last_log_id, last_membership })
+        snapshots.build(&inner, &state, SnapshotMeta { last_log_id, last_membership })
     })
-    .await
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    .await?
 }

@@ -47,8 +47,9 @@ impl Maintenance {
     pub(crate) async fn run(mut self) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                biased;
                 () = self.inner.stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             if self.snapshot().await.is_err() || self.purge().await.is_err() {
                 // Raft has stopped; the node ends for that reason.
@@ -121,7 +122,7 @@ impl Inner {
         };
         let current = self.applied.snapshots.current().and_then(|held| held.meta.last_log_id);
         if current < Some(at) {
-            build(Arc::clone(&self.applied.snapshots), state).await?;
+            build(self.host(), Arc::clone(&self.applied.snapshots), state).await?;
             self.raft.trigger().snapshot().await.map_err(io::Error::other)?;
             // Raft takes note of it beside; whoever asked wants to see it in the status.
             let known = |metrics: &openraft::RaftMetrics<_>| metrics.snapshot >= Some(at);

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::forward::Forwarder;
+use crate::host::Host;
 use crate::identity::Identity;
 use crate::leader::Leader;
 use crate::log::LogHandle;
@@ -26,6 +27,7 @@ use crate::machine::{Applied, Machine};
 use crate::membership::Myself;
 use crate::met::{Met, Run};
 use crate::peer::Client;
+use crate::start::WallClock;
 use crate::status::{MemberStatus, Role, Status};
 use crate::types::{Member, NodeId, TypeConfig};
 
@@ -71,7 +73,7 @@ pub(crate) struct Inner {
     pub(crate) snapshotting: tokio::sync::Mutex<()>,
     /// Why this process must not go on as this node.
     pub(crate) failed: watch::Sender<Option<String>>,
-    pub(crate) now_ms: fn() -> u64,
+    pub(crate) now_ms: WallClock,
     pub(crate) refused_calls: Counter,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -141,6 +143,7 @@ impl Node {
                 return fatal.to_string();
             }
             tokio::select! {
+                biased;
                 changed = metrics.changed() => if changed.is_err() {
                     return "raft ended".to_owned();
                 },
@@ -237,7 +240,7 @@ impl Node {
         inner.tasks.wait().await;
         inner.applied.disk.close().await;
         // An error means that the thread panicked: it has ended all the same.
-        drop(tokio::task::spawn_blocking(move || log.shutdown()).await);
+        drop(inner.host().blocking(move || log.shutdown()).await);
         if let Some(runtime) = inner.runtime.lock().take() {
             runtime.shutdown_background();
         }
@@ -258,6 +261,11 @@ fn waits(id: NodeId, learner: &Member, members: &[(NodeId, Member, bool)]) -> St
 }
 
 impl Inner {
+    /// What this node stands on.
+    pub(crate) fn host(&self) -> &Host {
+        &self.myself.credentials.host
+    }
+
     /// All members: id, addresses, whether it votes.
     pub(crate) fn members(&self) -> Vec<(NodeId, Member, bool)> {
         let metrics = self.raft.server_metrics();

@@ -5,6 +5,7 @@
 //! The receiving half is [`service`].
 
 pub(crate) mod codec;
+mod route;
 pub(crate) mod service;
 mod snapshot;
 
@@ -23,12 +24,14 @@ use tokio::sync::Notify;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
+use crate::host::Host;
 use crate::met::{Met, Run};
 use crate::snapshot::{RaftSnapshot, SnapshotFile};
 use crate::types::{Member, NodeId, TypeConfig, Vote};
 use codec::{Garbled, append_out, append_reply_in, transfer_out, vote_reply_in, vote_request_out};
+use route::Route;
 use wire::peer_client::PeerClient;
 
 /// The generated messages and services.
@@ -67,7 +70,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What this node puts on each call it makes.
+/// What this node puts on each call it makes, and the network it calls through.
 #[derive(Debug, Clone)]
 pub(crate) struct Credentials {
     pub(crate) node_id: NodeId,
@@ -75,6 +78,7 @@ pub(crate) struct Credentials {
     /// Where the sender's peer listener is.
     pub(crate) address: Arc<str>,
     pub(crate) secret: Option<Arc<str>>,
+    pub(crate) host: Host,
 }
 
 /// Adds the metadata of one call.
@@ -125,7 +129,7 @@ impl Interceptor for Tag {
 }
 
 /// A client of one peer.
-pub(crate) type Client = PeerClient<InterceptedService<Channel, Tag>>;
+pub(crate) type Client = PeerClient<InterceptedService<Route, Tag>>;
 
 /// Connects to an address when first used, and again after it was lost. Names are resolved anew
 /// each time.
@@ -135,19 +139,25 @@ pub(crate) fn client(
     cluster: Option<u64>,
     to: Option<NodeId>,
 ) -> Result<Client, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+    let route = match credentials.host.simulation() {
+        Some(network) => Route::Simulated(Arc::clone(network), Arc::from(address)),
+        None => Route::Connection(endpoint(address)?.connect_lazy()),
+    };
+    let tagged = PeerClient::with_interceptor(route, Tag::new(credentials, cluster, to));
+    Ok(tagged
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES))
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true);
-    let tagged =
-        PeerClient::with_interceptor(endpoint.connect_lazy(), Tag::new(credentials, cluster, to));
-    Ok(tagged
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES))
+        .keep_alive_while_idle(true))
 }
 
 /// Makes openraft's connections.
@@ -343,7 +353,8 @@ impl RaftNetworkV2<TypeConfig> for Link {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        snapshot::send(self.client()?, vote, snapshot, cancel).await
+        let host = self.network.credentials.host.clone();
+        snapshot::send(self.client()?, &host, vote, snapshot, cancel).await
     }
 
     async fn transfer_leader(

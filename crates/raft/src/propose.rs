@@ -166,7 +166,7 @@ impl Inner {
             refuse(NotTaken::DiskFull);
             return Ok(());
         }
-        let sealed = seal(id, LogTime((self.now_ms)()), command);
+        let sealed = seal(id, LogTime(self.now_ms.read()), command);
         let outlet =
             Outlet::new(move |result: openraft::raft::ClientWriteResult<_>| match result {
                 Ok(_) => {}

@@ -38,10 +38,11 @@ impl Node {
             }
         };
         let index = tokio::select! {
+            biased;
+            () = inner.stop.cancelled() => return Err(ReadError::Stopped),
             asked = tokio::time::timeout_at(deadline, asked) => {
                 asked.map_err(|_| ReadError::NoLeader { waited: started.elapsed() })?
             }
-            () = inner.stop.cancelled() => return Err(ReadError::Stopped),
         };
         self.wait_revision(revision_of(index), deadline).await
     }
@@ -58,6 +59,7 @@ impl Node {
         let started = Instant::now();
         let progress = &self.inner.applied.progress;
         tokio::select! {
+            biased;
             reached = tokio::time::timeout_at(deadline, progress.reached(revision)) => {
                 reached.map_err(|_| ReadError::Behind {
                     wanted: revision.0,

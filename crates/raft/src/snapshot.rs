@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use quorate_core::store::State;
 use quorate_core::store::dump::{self, DumpError};
 
+use crate::host::Host;
 use crate::types::{LogId, SnapshotMeta, TypeConfig, log_id, term_of};
 
 /// openraft's snapshot with our file in it.
@@ -201,7 +202,12 @@ impl SnapshotDir {
     ///
     /// # Errors
     /// When it cannot be written. Nothing is left behind then.
-    pub fn build(&self, state: &State, meta: SnapshotMeta) -> io::Result<RaftSnapshot> {
+    pub(crate) fn build(
+        &self,
+        host: &Host,
+        state: &State,
+        meta: SnapshotMeta,
+    ) -> io::Result<RaftSnapshot> {
         let Some(id) = &meta.last_log_id else {
             return Err(io::Error::other("nothing was applied: there is nothing to snapshot"));
         };
@@ -210,7 +216,7 @@ impl SnapshotDir {
         let cluster = self.cluster_id.get().copied().unwrap_or_default();
         let pace = |bytes: usize| {
             let nanos = bytes as u64 * 1_000_000_000 / BYTES_PER_SECOND;
-            std::thread::sleep(Duration::from_nanos(nanos));
+            host.pause(Duration::from_nanos(nanos));
             if self.stopping.load(Ordering::Relaxed) {
                 return Err(io::Error::other("the node is stopping"));
             }

@@ -20,9 +20,12 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::codegen::{Service as _, http};
 use tonic::transport::server::TcpIncoming;
 
 use crate::forward::Forwarder;
+use crate::host::Host;
 use crate::identity::{Identity, IdentityError};
 use crate::leader;
 use crate::log::{LogError, LogHandle, LogOptions, LogStore};
@@ -75,8 +78,31 @@ pub struct NodeConfig {
     pub segment_bytes: u32,
     /// Polls and keys held at most.
     pub capacity: Capacity,
-    /// The wall clock, milliseconds since 1970.
-    pub now_ms: fn() -> u64,
+    /// The wall clock.
+    pub now_ms: WallClock,
+    /// What the node stands on.
+    pub host: Host,
+}
+
+/// A wall clock: milliseconds since 1970. It may jump.
+#[derive(Clone)]
+pub struct WallClock(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl WallClock {
+    /// A clock that is read by a function.
+    pub fn new(read: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(crate) fn read(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WallClock").finish_non_exhaustive()
+    }
 }
 
 /// Why a node did not start.
@@ -113,7 +139,7 @@ pub enum StartError {
     },
     /// No random number.
     #[error("no random number: {0}")]
-    Random(getrandom::Error),
+    Random(io::Error),
     /// openraft refused.
     #[error("raft did not start: {0}")]
     Raft(String),
@@ -156,13 +182,18 @@ fn lock(data_dir: &Path) -> Result<std::fs::File, StartError> {
 /// Opens everything. Blocking.
 fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     let lock = lock(&config.data_dir)?;
-    let identity = Identity::open(&config.data_dir)?;
+    let identity = Identity::open_on(&config.host, &config.data_dir)?;
     let cluster = Arc::new(OnceLock::new());
     if let Some(id) = identity.cluster_id() {
         cluster.get_or_init(|| id);
     }
     let log_options = LogOptions { segment_bytes: config.segment_bytes, ..LogOptions::default() };
-    let (log, handle) = LogStore::open(&config.data_dir.join("raft"), log_options)?;
+    // With small segments there is little to be read again.
+    let segment_bytes = usize::try_from(config.segment_bytes).unwrap_or(usize::MAX);
+    let cache_bytes = log_options.cache_bytes.min(segment_bytes);
+    let log_options = LogOptions { cache_bytes, ..log_options };
+    let raft = config.data_dir.join("raft");
+    let (log, handle) = LogStore::open_on(&config.host, &raft, log_options)?;
     let snapshots = SnapshotDir::open(&config.data_dir.join("snapshot"), Arc::clone(&cluster))
         .map_err(io_error("open the snapshots"))?;
     crate::backup::sweep(&config.data_dir.join("backup"))
@@ -171,7 +202,12 @@ fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     let options = DiskOptions::default();
     let (state, rebuild) = load_state(config, &handle, &snapshots, &sled, &options)?;
     snapshots.adopt_newest(handle.purged()).map_err(io_error("read the newest snapshot"))?;
-    let disk = Disk::open(&sled, &options).map_err(io_error("start the store's thread"))?;
+    let disk = if config.host.is_simulated() {
+        // It has a thread and files of its own, and nothing depends on it.
+        Disk::absent()
+    } else {
+        Disk::open(&sled, &options).map_err(io_error("start the store's thread"))?
+    };
     Ok(Opened {
         lock,
         identity,
@@ -285,6 +321,39 @@ impl Node {
         inner.spawn_tasks(&handle);
         Ok(Self { inner })
     }
+
+    /// Starts a node under simulation ([`NodeConfig::host`]): on the caller's runtime, without a
+    /// listener. Peers' calls come through [`Node::peer_calls`].
+    ///
+    /// # Errors
+    /// As [`Node::start`].
+    pub async fn start_simulated(config: NodeConfig) -> Result<Self, StartError> {
+        let opened = open(&config)?;
+        let here = tokio::runtime::Handle::current();
+        let inner = assemble(config, opened, here.clone(), here.clone()).await?;
+        inner.spawn_tasks(&here);
+        Ok(Self { inner })
+    }
+
+    /// Takes peers' calls in place of a listener.
+    #[must_use]
+    pub fn peer_calls(&self) -> PeerCalls {
+        PeerCalls(self.inner.peer_server())
+    }
+}
+
+/// The receiving end of the peers' calls of one node.
+#[derive(Debug, Clone)]
+pub struct PeerCalls(PeerServer<Service>);
+
+impl PeerCalls {
+    /// Answers one call.
+    pub async fn call(&mut self, request: http::Request<Body>) -> http::Response<Body> {
+        match self.0.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
 }
 
 async fn assemble(
@@ -297,12 +366,14 @@ async fn assemble(
         opened;
     let id = identity.node_id();
     leader::resign(&mut log, id).await.map_err(io_error("resign from an earlier leadership"))?;
-    let nonce = getrandom::u64().map_err(StartError::Random)?;
+    let host = config.host.clone();
+    let nonce = host.random().map_err(StartError::Random)?;
     let credentials = Credentials {
         node_id: id,
         run: Run { starts: identity.starts(), nonce },
         address: config.me.peer.as_str().into(),
         secret: config.secret.as_deref().map(Arc::from),
+        host: host.clone(),
     };
     let myself = Arc::new(Myself {
         me: config.me.clone(),
@@ -311,7 +382,8 @@ async fn assemble(
         credentials: credentials.clone(),
         last: handle.last_log_id().max(handle.purged()),
     });
-    let index = Arc::new(WatchIndex::new());
+    let index = if host.is_simulated() { WatchIndex::unseeded() } else { WatchIndex::new() };
+    let index = Arc::new(index);
     let polls = PollService::new(Arc::clone(&index), config.capacity, Instant::now());
     let progress = Progress::default();
     progress.advance(state.header().revision);
@@ -325,6 +397,7 @@ async fn assemble(
         progress,
         snapshots,
         disk,
+        host: host.clone(),
         checkpoints: Checkpoints::default(),
     });
     let (met, meet) = (Arc::new(Met::default()), Arc::new(Notify::new()));
@@ -343,7 +416,7 @@ async fn assemble(
         Arc::clone(&applied),
         credentials,
         Arc::clone(&cluster),
-        runtime,
+        runtime.clone(),
         tasks.clone(),
         stop.clone(),
     );
@@ -369,7 +442,7 @@ async fn assemble(
         changing: tokio::sync::Mutex::new(()),
         snapshotting: tokio::sync::Mutex::new(()),
         failed: watch::Sender::new(None),
-        now_ms: config.now_ms,
+        now_ms: config.now_ms.clone(),
         refused_calls: Default::default(),
         tasks,
         stop,
@@ -378,10 +451,10 @@ async fn assemble(
         _lock: lock,
     });
     let maintenance = Maintenance::new(Arc::clone(&inner), &config);
-    inner.tasks.spawn(maintenance.run());
+    host.spawn(&inner.tasks, &runtime, maintenance.run());
     let tending =
         Tending { auto_replace: config.auto_replace, replace_after: config.auto_replace_after };
-    inner.tasks.spawn(Arc::clone(&inner).tend(tending));
+    host.spawn(&inner.tasks, &runtime, Arc::clone(&inner).tend(tending));
     inner.announce_on(&here);
     Ok(inner)
 }
@@ -406,16 +479,22 @@ impl Inner {
     /// Announcing and deadlines run beside the front-ends, whose tasks they wake.
     fn announce_on(self: &Arc<Self>, runtime: &tokio::runtime::Handle) {
         let inner = Arc::clone(self);
-        self.tasks.spawn_on(
-            async move {
-                let store = Arc::clone(&inner.applied.store);
-                let lookup = move |key: &_| store.md5(key);
-                inner.applied.announce.run(lookup, &*inner.polls).await;
-            },
-            runtime,
-        );
+        let announce = async move {
+            let store = Arc::clone(&inner.applied.store);
+            let lookup = move |key: &_| store.md5(key);
+            inner.applied.announce.run(lookup, &*inner.polls).await;
+        };
+        self.spawn_on(runtime, announce);
         let polls = Arc::clone(&self.polls);
-        self.tasks.spawn_on(async move { polls.run_deadlines().await }, runtime);
+        self.spawn_on(runtime, async move { polls.run_deadlines().await });
+    }
+
+    fn spawn_on(
+        &self,
+        runtime: &tokio::runtime::Handle,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.host().spawn(&self.tasks, runtime, task);
     }
 
     fn spawn_tasks(self: &Arc<Self>, runtime: &tokio::runtime::Handle) {
@@ -426,10 +505,16 @@ impl Inner {
             Arc::clone(&self.met),
             self.stop.clone(),
         );
-        self.tasks.spawn_on(follow, runtime);
-        self.tasks.spawn_on(Arc::clone(self).stand_if_alone(), runtime);
-        self.tasks.spawn_on(Arc::clone(self).found_or_wait(), runtime);
-        self.tasks.spawn_on(Arc::clone(self).probe_members(), runtime);
+        self.spawn_on(runtime, follow);
+        self.spawn_on(runtime, Arc::clone(self).stand_if_alone());
+        self.spawn_on(runtime, Arc::clone(self).found_or_wait());
+        self.spawn_on(runtime, Arc::clone(self).probe_members());
+    }
+
+    fn peer_server(self: &Arc<Self>) -> PeerServer<Service> {
+        PeerServer::new(Service(Arc::clone(self)))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     fn serve_peers(
@@ -444,9 +529,7 @@ impl Inner {
             tokio::net::TcpListener::from_std(listener).map_err(io_error(failed))?
         };
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let service = PeerServer::new(Service(Arc::clone(self)))
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let service = self.peer_server();
         let stop = self.stop.clone();
         let serve = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)

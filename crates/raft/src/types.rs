@@ -27,7 +27,7 @@ impl openraft::RaftTypeConfig for TypeConfig {
         <Self::LeaderId as openraft::vote::RaftLeaderId>::Committed,
         Self::Payload,
     >;
-    type AsyncRuntime = openraft::TokioRuntime;
+    type AsyncRuntime = crate::host::Runtime;
     type Responder<T>
         = Outlet<T>
     where

@@ -9,9 +9,10 @@ use anyhow::Context;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use quorate_core::poll::Capacity;
+use quorate_raft::host::Host;
 use quorate_raft::identity::write_durably;
 use quorate_raft::node::Node;
-use quorate_raft::start::NodeConfig;
+use quorate_raft::start::{NodeConfig, WallClock};
 use quorate_raft::types::Member;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -135,7 +136,8 @@ fn node_config(config: &Config, me: Member, held: usize) -> anyhow::Result<NodeC
         log_keep_bytes: raft.log_keep_bytes,
         segment_bytes: u32::try_from(raft.segment_bytes).context("segment_bytes is too large")?,
         capacity: Capacity { polls: held, keys: MAX_WATCHED_KEYS },
-        now_ms: clock::unix_ms,
+        now_ms: WallClock::new(clock::unix_ms),
+        host: Host::default(),
     })
 }
 

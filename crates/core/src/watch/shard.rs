@@ -6,7 +6,7 @@
 //! 10 000 leaves in O(1) without touching anything outside this shard.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 
 use tokio::time::Instant;
 
@@ -23,6 +23,30 @@ pub(super) const LISTENER_BITS: u32 = 24;
 const LEAST_BUCKETS: usize = 8;
 /// Room for marks that a shard keeps after an announcement.
 const KEPT_MARKS: usize = 32;
+
+/// How keys are hashed: a hasher to start from.
+#[derive(Debug, Clone)]
+pub(super) struct Hashing(DefaultHasher);
+
+impl Hashing {
+    /// Another one in each process.
+    pub(super) fn seeded() -> Self {
+        Self(RandomState::new().build_hasher())
+    }
+
+    /// Always the same one.
+    pub(super) fn unseeded() -> Self {
+        Self(DefaultHasher::new())
+    }
+}
+
+impl BuildHasher for Hashing {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        self.0.clone()
+    }
+}
 
 const _: () = assert!(slot_bytes::<Entry>() == 24 && slot_bytes::<Listener>() == 32);
 
@@ -100,7 +124,7 @@ pub(super) struct Shard {
     listeners: Slab<Listener>,
     /// The entries whose key changed and was not announced yet, each with the time of its first
     /// such change. An entry that leaves takes its mark along.
-    dirty: HashMap<u32, Instant>,
+    dirty: HashMap<u32, Instant, BuildHasherDefault<DefaultHasher>>,
     /// The next listener of the fan-out under way; moved on when that listener leaves.
     cursor: u32,
 }
@@ -111,7 +135,7 @@ impl Shard {
             buckets: Vec::new(),
             entries: Slab::new(NO_ENTRY),
             listeners: Slab::new((1 << LISTENER_BITS) - 1),
-            dirty: HashMap::new(),
+            dirty: HashMap::default(),
             cursor: NIL,
         }
     }
@@ -131,7 +155,7 @@ impl Shard {
     /// Adds a listener; `None` when the shard is full.
     pub(super) fn listen(
         &mut self,
-        state: &RandomState,
+        state: &Hashing,
         hash: u64,
         key: GroupKey,
         (md5, tag): (ClientMd5, u8),
@@ -158,7 +182,7 @@ impl Shard {
     }
 
     /// Removes a listener, and its key's entry when it was the last.
-    pub(super) fn unlisten(&mut self, state: &RandomState, id: u32) {
+    pub(super) fn unlisten(&mut self, state: &Hashing, id: u32) {
         let Some(gone) = self.listeners.remove(id) else { return };
         if self.cursor == id {
             self.cursor = gone.after;
@@ -254,7 +278,7 @@ impl Shard {
         None
     }
 
-    fn add_entry(&mut self, state: &RandomState, hash: u64, key: GroupKey) -> Option<u32> {
+    fn add_entry(&mut self, state: &Hashing, hash: u64, key: GroupKey) -> Option<u32> {
         if self.entries.len() >= 2 * self.buckets.len() {
             self.rebuild(state, (2 * self.buckets.len()).max(LEAST_BUCKETS));
         }
@@ -275,7 +299,7 @@ impl Shard {
         *first = id;
     }
 
-    fn remove_entry(&mut self, state: &RandomState, id: u32) {
+    fn remove_entry(&mut self, state: &Hashing, id: u32) {
         let Some(gone) = self.entries.remove(id) else { return };
         if !self.dirty.is_empty() {
             self.dirty.remove(&id);
@@ -300,7 +324,7 @@ impl Shard {
         }
     }
 
-    fn rebuild(&mut self, state: &RandomState, buckets: usize) {
+    fn rebuild(&mut self, state: &Hashing, buckets: usize) {
         self.buckets = vec![NO_ENTRY; buckets];
         let mut hashed = Vec::new();
         for step in 0..self.key_steps() {

@@ -199,7 +199,7 @@ fn a_change_between_the_steps_of_a_fan_out_is_seen() {
 #[test]
 fn listeners_may_leave_and_come_during_a_fan_out() {
     let mut shard = Shard::new();
-    let state = RandomState::new();
+    let state = Hashing::seeded();
     let listen = |shard: &mut Shard, number| {
         let claim = (ClientMd5::Empty, 0);
         shard.listen(&state, state.hash_one(key(1)), key(1), claim, waiter(number)).expect("room")
@@ -307,7 +307,7 @@ proptest! {
         steps in prop::collection::vec((any::<u16>(), 0_u32..400), 1..3_000),
     ) {
         let mut shard = Shard::new();
-        let state = RandomState::new();
+        let state = Hashing::seeded();
         let mut model: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         // Rather filling in the first half, rather emptying in the second.
         let half = steps.len() / 2;

@@ -3,16 +3,18 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 #[cfg(test)]
 use std::sync::Arc;
 #[cfg(test)]
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::host::Host;
+
 /// The disk, or in tests a disk with faults.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Disk {
+    pub(super) host: Host,
     #[cfg(test)]
     pub(super) faults: Arc<Faults>,
 }
@@ -34,22 +36,28 @@ impl Disk {
         if self.faults.full.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        file.write_all_at(bytes, offset)
+        self.host.write_at(file, bytes, offset)
     }
 
     /// Makes the content of `file` durable.
-    pub(super) fn sync(&self, file: &File) -> io::Result<()> {
+    pub(super) async fn sync(&self, file: &File) -> io::Result<()> {
+        self.host.sync_delay().await;
+        self.sync_now(file)
+    }
+
+    /// As [`Disk::sync`], for an opening, during which nothing else goes on.
+    pub(super) fn sync_now(&self, file: &File) -> io::Result<()> {
         #[cfg(test)]
         if self.faults.sync.load(Ordering::SeqCst) {
             return Err(io::Error::other("injected"));
         }
-        file.sync_data()
+        self.host.sync(file)
     }
 
     /// Makes the names in `dir` durable.
-    #[expect(clippy::unused_self, reason = "all durability goes through the disk")]
-    pub(super) fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+    pub(super) async fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.host.sync_delay().await;
+        self.host.sync_dir(dir)
     }
 }
 

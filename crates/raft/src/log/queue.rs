@@ -1,14 +1,15 @@
 //! The queue between Raft and the log's thread: bounded in bytes, drained as a whole.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::storage::IOFlushed;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::LogError;
 use super::metrics::LogMetrics;
+use crate::host::{Bell, Host};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 /// What an operation weighs at least: this bounds their number as well.
@@ -32,7 +33,7 @@ pub(super) enum Operation {
 #[derive(Debug)]
 pub(super) struct Queue {
     inner: Mutex<Inner>,
-    changed: Condvar,
+    changed: Bell,
     room: Semaphore,
     capacity: u32,
     metrics: LogMetrics,
@@ -57,12 +58,12 @@ impl std::fmt::Debug for Inner {
 
 impl Queue {
     /// A queue of this many bytes.
-    pub(super) fn new(capacity: u32, metrics: LogMetrics) -> Self {
+    pub(super) fn new(capacity: u32, metrics: LogMetrics, host: &Host) -> Self {
         let capacity = capacity.max(LEAST_COST);
         let room = usize::try_from(capacity).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             inner: Mutex::default(),
-            changed: Condvar::new(),
+            changed: Bell::new(host),
             room: Semaphore::new(room),
             capacity,
             metrics,
@@ -79,20 +80,22 @@ impl Queue {
         Ok(Room { queue: self, permit, cost })
     }
 
-    /// Takes all that waits, up to the capacity. Blocks while there is nothing; `None` at the end.
-    pub(super) fn drain(&self, into: &mut VecDeque<Operation>) -> Option<()> {
-        let mut inner = self.inner.lock();
-        while inner.waits() {
-            self.changed.wait(&mut inner);
-        }
-        let mut taken = 0_u32;
-        while taken < self.capacity
-            && let Some((operation, cost)) = inner.operations.pop_front()
-        {
-            taken = taken.saturating_add(cost);
-            into.push_back(operation);
-        }
-        drop(inner);
+    /// Takes all that waits, up to the capacity. Waits while there is nothing; `None` at the end.
+    pub(super) async fn drain(&self, into: &mut VecDeque<Operation>) -> Option<()> {
+        let take = |inner: &mut Inner| {
+            if inner.waits() {
+                return None;
+            }
+            let mut taken = 0_u32;
+            while taken < self.capacity
+                && let Some((operation, cost)) = inner.operations.pop_front()
+            {
+                taken = taken.saturating_add(cost);
+                into.push_back(operation);
+            }
+            Some(taken)
+        };
+        let taken = self.changed.wait(&self.inner, None, take).await?;
         if taken == 0 {
             return None;
         }
@@ -105,7 +108,7 @@ impl Queue {
     pub(super) fn stop(&self) {
         self.inner.lock().stopping = true;
         self.room.close();
-        self.changed.notify_all();
+        self.changed.ring();
     }
 
     /// Whether [`Self::stop`] was called.
@@ -114,17 +117,16 @@ impl Queue {
     }
 
     /// Waits for `pause`, less when the queue is stopped.
-    pub(super) fn pause(&self, pause: Duration) {
-        let end = Instant::now() + pause;
-        let mut inner = self.inner.lock();
-        while !inner.stopping && !self.changed.wait_until(&mut inner, end).timed_out() {}
+    pub(super) async fn pause(&self, pause: Duration) {
+        let stopping = |inner: &mut Inner| inner.stopping.then_some(());
+        self.changed.wait(&self.inner, Some(pause), stopping).await;
     }
 
     /// Keeps the log's thread from taking anything.
     #[cfg(test)]
     pub(super) fn hold(&self, held: bool) {
         self.inner.lock().held = held;
-        self.changed.notify_all();
+        self.changed.ring();
     }
 }
 
@@ -161,7 +163,7 @@ impl Room<'_> {
         drop(inner);
         // The log's thread gives the permits back.
         self.permit.forget();
-        self.queue.changed.notify_all();
+        self.queue.changed.ring();
         Ok(())
     }
 }

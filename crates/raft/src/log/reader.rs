@@ -14,6 +14,7 @@ use openraft::storage::{LeaderBoundedStreamError, LeaderBoundedStreamResult, Raf
 use super::record::{self, HEAD_BYTES, Head, Kind};
 use super::state::{Plan, Run, Spot};
 use super::{LogError, Shared};
+use crate::host::Host;
 use crate::types::{Entry, LogIndex, TypeConfig, Vote};
 
 /// How much of a segment is read at once.
@@ -32,7 +33,7 @@ impl LogReader {
 
     async fn read(&self, range: Range<LogIndex>, limit: Option<u64>) -> io::Result<Vec<Entry>> {
         let plan = self.shared.state()?.plan(range, limit);
-        plan.read().await
+        plan.read(&self.shared.host).await
     }
 
     /// The entries of `range` piece by piece, so that a long range does not fill the memory.
@@ -120,7 +121,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
             }
             state.plan(start..end, Some(self.shared.options.read_bytes))
         };
-        plan.read().await
+        plan.read(&self.shared.host).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -162,14 +163,12 @@ fn bounds(range: &impl RangeBounds<u64>) -> Range<LogIndex> {
 }
 
 impl Plan {
-    async fn read(self) -> io::Result<Vec<Entry>> {
+    async fn read(self, host: &Host) -> io::Result<Vec<Entry>> {
         let Self { disk, cached } = self;
         if disk.is_empty() {
             return Ok(cached);
         }
-        let mut entries = tokio::task::spawn_blocking(move || read_runs(&disk))
-            .await
-            .map_err(io::Error::other)??;
+        let mut entries = host.blocking(move || read_runs(&disk)).await??;
         entries.extend(cached);
         let follows = |pair: &[Entry]| match pair {
             [before, after] => before.log_id.index + 1 == after.log_id.index,

@@ -109,7 +109,7 @@ impl Tail {
             offset += len as u64;
         }
         segment::zero(disk, file, self.end, self.dirty_end, || true).map_err(wrap)?;
-        disk.sync(file).map_err(wrap)
+        disk.sync_now(file).map_err(wrap)
     }
 }
 

@@ -91,8 +91,13 @@ impl Header {
     ///
     /// # Errors
     /// The system has no randomness.
-    pub(super) fn new(sequence: u64, first_index: LogIndex, facts_bytes: u32) -> io::Result<Self> {
-        let salt = getrandom::u64().map_err(|e| io::Error::other(e.to_string()))?;
+    pub(super) fn new(
+        disk: &Disk,
+        sequence: u64,
+        first_index: LogIndex,
+        facts_bytes: u32,
+    ) -> io::Result<Self> {
+        let salt = disk.host.random()?;
         Ok(Self { sequence, first_index, salt, facts_bytes })
     }
 
@@ -164,11 +169,12 @@ impl Blank {
         let path = dir.join(format!("{sequence:08}.{UNFINISHED}"));
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        disk.host.created(&path);
         match zero(disk, &file, 0, bytes, go_on) {
             Ok(()) => Ok(Self { file, path, sequence, bytes }),
             Err(error) => {
                 // A full disk must not be kept full by half of a file.
-                fs::remove_file(&path)?;
+                disk.host.remove(&path)?;
                 Err(error)
             }
         }
@@ -201,7 +207,7 @@ pub(super) fn zero(
         }
         let len = usize::try_from(end - offset).map_or(PIECE, |left| left.min(PIECE));
         disk.write_at(file, zeros.get(..len).unwrap_or(&zeros), offset)?;
-        file.sync_data()?;
+        disk.host.sync(file)?;
         offset += len as u64;
     }
     Ok(())
@@ -236,10 +242,10 @@ pub(super) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
 ///
 /// # Errors
 /// [`LogError::Io`].
-pub(super) fn remove_blanks(dir: &Path) -> Result<(), LogError> {
+pub(super) fn remove_blanks(disk: &Disk, dir: &Path) -> Result<(), LogError> {
     for path in files(dir)? {
         if path.extension().is_some_and(|extension| extension == UNFINISHED) {
-            fs::remove_file(&path).map_err(|e| LogError::io(&path, "remove", e))?;
+            disk.host.remove(&path).map_err(|e| LogError::io(&path, "remove", e))?;
         }
     }
     Ok(())

@@ -2,14 +2,15 @@
 //! and tells those who waited.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use openraft::storage::IOFlushed;
 use tokio::sync::oneshot;
 
@@ -88,44 +89,45 @@ impl Waiting {
 }
 
 impl Writer {
-    /// Works until the queue is stopped and empty, or something fails for good.
-    pub(super) fn run(mut self) {
+    /// Works until the queue is stopped and empty, or something fails for good. `is_sealed`: the
+    /// newest segment takes no more records.
+    pub(super) async fn run(mut self, is_sealed: bool) {
+        if let Err(error) = self.begin(is_sealed).await {
+            return self.fail(error).await;
+        }
         let shared = Arc::clone(&self.shared);
-        while shared.queue.drain(&mut self.batch.operations).is_some() {
+        while shared.queue.drain(&mut self.batch.operations).await.is_some() {
             let operations = self.batch.operations.len();
             shared
                 .metrics
                 .batch_operations
                 .observe(f64::from(u32::try_from(operations).unwrap_or(u32::MAX)));
             // A panic must reach those who wait, or Raft would wait for ever.
-            let outcome =
-                catch_unwind(AssertUnwindSafe(|| self.process())).unwrap_or(Err(LogError::Stopped));
-            if let Err(error) = outcome {
-                self.fail(error);
+            let outcome = AssertUnwindSafe(self.process()).catch_unwind().await;
+            if let Err(error) = outcome.unwrap_or(Err(LogError::Stopped)) {
+                self.fail(error).await;
                 break;
             }
         }
     }
 
     /// Brings a log that was just opened to where it can go on.
-    ///
-    /// # Errors
-    /// [`LogError::Io`].
-    pub(super) fn begin(&mut self, is_sealed: bool) -> Result<(), LogError> {
+    async fn begin(&mut self, is_sealed: bool) -> Result<(), LogError> {
         self.spares.want(self.segment.header.sequence + 1);
         if is_sealed {
-            self.begin_next()?;
+            let blank = self.spares.take(|| !self.shared.queue.is_stopping()).await?;
+            self.install(&blank).await?;
         }
         let emptied = self.shared.state.lock().take_emptied();
         self.spares.doom(emptied);
         Ok(())
     }
 
-    fn process(&mut self) -> Result<(), LogError> {
+    async fn process(&mut self) -> Result<(), LogError> {
         while let Some(operation) = self.batch.operations.pop_front() {
-            self.encode(operation)?;
+            self.encode(operation).await?;
         }
-        self.write()?;
+        self.write().await?;
         let emptied = if std::mem::take(&mut self.batch.may_free) {
             self.shared.state.lock().take_emptied()
         } else {
@@ -133,7 +135,7 @@ impl Writer {
         };
         // The purge must be durable before anything is deleted.
         if self.batch.needs_sync || !emptied.is_empty() {
-            self.sync()?;
+            self.sync().await?;
         }
         self.batch.needs_sync = false;
         self.spares.doom(emptied);
@@ -141,7 +143,7 @@ impl Writer {
         Ok(())
     }
 
-    fn encode(&mut self, operation: Operation) -> Result<(), LogError> {
+    async fn encode(&mut self, operation: Operation) -> Result<(), LogError> {
         match operation {
             Operation::Append(entries, done) => {
                 self.batch.waiting.push(Waiting::Append(done));
@@ -149,32 +151,32 @@ impl Writer {
                 for entry in &entries {
                     let draft = Draft::entry(entry)
                         .map_err(|e| self.io_error("encode", io::Error::from(e)))?;
-                    self.put(&draft)?;
+                    self.put(&draft).await?;
                     self.next_index = entry.log_id.index + 1;
                 }
             }
             Operation::Vote(vote, done) => {
                 self.batch.waiting.push(Waiting::Vote(vote, done));
                 self.batch.needs_sync = true;
-                self.put(&Draft::vote(&vote))?;
+                self.put(&Draft::vote(&vote)).await?;
                 self.head.vote = Some(vote);
             }
             Operation::TruncateAfter(after) => {
-                self.put(&Draft::about(Kind::TruncateAfter, after.as_ref()))?;
+                self.put(&Draft::about(Kind::TruncateAfter, after.as_ref())).await?;
                 let next = after.map_or(0, |id| id.index + 1);
                 let floor = self.head.purged.map_or(0, |id| id.index + 1);
                 self.next_index = self.next_index.min(next).max(floor);
                 self.batch.changes.push(Change::TruncateFrom(next));
             }
             Operation::Purge(upto) => {
-                self.put(&Draft::about(Kind::Purged, Some(&upto)))?;
+                self.put(&Draft::about(Kind::Purged, Some(&upto))).await?;
                 self.head.purged = self.head.purged.max(Some(upto));
                 self.next_index = self.next_index.max(upto.index + 1);
                 self.batch.changes.push(Change::Purge(upto.index));
                 self.batch.may_free = true;
             }
             Operation::Committed(committed) => {
-                self.put(&Draft::about(Kind::Committed, committed.as_ref()))?;
+                self.put(&Draft::about(Kind::Committed, committed.as_ref())).await?;
                 self.head.committed = committed;
             }
         }
@@ -182,12 +184,12 @@ impl Writer {
     }
 
     /// Puts a record into the buffer, into the next segment if this one has no room.
-    fn put(&mut self, draft: &Draft<'_>) -> Result<(), LogError> {
+    async fn put(&mut self, draft: &Draft<'_>) -> Result<(), LogError> {
         let record_bytes = (HEAD_BYTES + draft.payload_bytes()) as u64;
         let end = self.offset + self.batch.buffer.len() as u64;
         // An entry larger than a segment gets one of its own, which grows.
         if end + record_bytes + HEAD_BYTES as u64 > self.capacity && !self.is_fresh(end) {
-            self.roll()?;
+            self.roll().await?;
         }
         let offset = self.offset + self.batch.buffer.len() as u64;
         let (offset, synced) = (self.narrow(offset)?, self.narrow(self.synced)?);
@@ -211,12 +213,13 @@ impl Writer {
     }
 
     /// Writes the buffer; then the entries in it can be read from the file.
-    fn write(&mut self) -> Result<(), LogError> {
+    async fn write(&mut self) -> Result<(), LogError> {
         let len = self.batch.buffer.len();
         if len > 0 {
             self.retry("write", || {
                 self.disk.write_at(&self.segment.file, &self.batch.buffer, self.offset)
-            })?;
+            })
+            .await?;
             self.offset += len as u64;
             self.shared.metrics.appended_bytes.inc_by(len as u64);
             self.shared
@@ -238,9 +241,9 @@ impl Writer {
 
     /// Makes what was written durable. A failure is final: the pages may be lost, so neither may
     /// the sync be repeated nor anything be acknowledged after it.
-    fn sync(&mut self) -> Result<(), LogError> {
+    async fn sync(&mut self) -> Result<(), LogError> {
         let begin = Instant::now();
-        self.disk.sync(&self.segment.file).map_err(|e| self.io_error("fsync", e))?;
+        self.disk.sync(&self.segment.file).await.map_err(|e| self.io_error("fsync", e))?;
         self.shared.metrics.fsync_seconds.observe(begin.elapsed().as_secs_f64());
         self.shared.metrics.fsyncs.inc();
         self.synced = self.offset;
@@ -248,28 +251,27 @@ impl Writer {
     }
 
     /// Ends this segment and goes on in the next.
-    fn roll(&mut self) -> Result<(), LogError> {
-        self.write()?;
+    async fn roll(&mut self) -> Result<(), LogError> {
+        self.write().await?;
         // First the next one, then the seal: while space is missing this segment stays open.
-        let blank = self.spares.take(|| !self.shared.queue.is_stopping())?;
+        let blank = self.spares.take(|| !self.shared.queue.is_stopping()).await?;
         let synced = self.narrow(self.synced)?;
         let seal = Draft::about(Kind::Seal, None);
         seal.put(&mut self.batch.buffer, self.segment.seed, synced);
-        self.write()?;
-        self.sync()?;
-        self.install(&blank)
+        self.write().await?;
+        self.sync().await?;
+        self.install(&blank).await
     }
 
-    fn begin_next(&mut self) -> Result<(), LogError> {
-        let blank = self.spares.take(|| !self.shared.queue.is_stopping())?;
-        self.install(&blank)
-    }
-
-    fn install(&mut self, blank: &Blank) -> Result<(), LogError> {
-        let (segment, offset) =
-            found(&self.disk, &self.dir, blank, self.next_index, &self.head, |op, write| {
-                self.retry(op, write)
-            })?;
+    async fn install(&mut self, blank: &Blank) -> Result<(), LogError> {
+        let Found { segment, bytes } =
+            Found::new(&self.disk, &self.dir, blank, self.next_index, &self.head)?;
+        let wrap = |op| move |e| LogError::io(&blank.path, op, e);
+        self.retry("write", || self.disk.write_at(&segment.file, &bytes, 0)).await?;
+        self.disk.sync(&segment.file).await.map_err(wrap("fsync"))?;
+        self.retry("rename", || self.disk.host.rename(&blank.path, &segment.path)).await?;
+        self.disk.sync_dir(&self.dir).await.map_err(wrap("fsync the directory of"))?;
+        let offset = bytes.len() as u64;
         self.shared.state.lock().add_segment(Arc::clone(&segment));
         self.spares.want(segment.header.sequence + 1);
         self.segment = segment;
@@ -282,10 +284,10 @@ impl Writer {
     }
 
     /// Repeats a write while the disk is full. No fsync goes through here.
-    fn retry(
+    async fn retry(
         &self,
         op: &'static str,
-        mut write: impl FnMut() -> io::Result<()>,
+        mut write: impl FnMut() -> io::Result<()> + Send,
     ) -> Result<(), LogError> {
         loop {
             match write() {
@@ -303,7 +305,7 @@ impl Writer {
                     if self.shared.queue.is_stopping() {
                         return Err(LogError::Stopped);
                     }
-                    self.shared.queue.pause(FULL_PAUSE);
+                    self.shared.queue.pause(FULL_PAUSE).await;
                 }
                 Err(error) => return Err(self.io_error(op, error)),
             }
@@ -321,12 +323,12 @@ impl Writer {
     }
 
     /// Remembers why the log stopped and tells all who wait or will come.
-    fn fail(&mut self, error: LogError) {
+    async fn fail(&mut self, error: LogError) {
         tracing::error!(%error, "the log has stopped");
         let error = Arc::new(error);
         self.shared.state.lock().failed = Some(Arc::clone(&error));
         self.shared.queue.stop();
-        while self.shared.queue.drain(&mut self.batch.operations).is_some() {}
+        while self.shared.queue.drain(&mut self.batch.operations).await.is_some() {}
         for operation in self.batch.operations.drain(..) {
             match operation {
                 Operation::Append(_, done) => self.batch.waiting.push(Waiting::Append(done)),
@@ -346,43 +348,63 @@ impl Writer {
     }
 }
 
-/// Makes a segment of a blank: header and facts, synced, before it gets its name. Gives the offset
-/// behind the facts too.
-///
-/// # Errors
-/// [`LogError::Io`].
-pub(super) fn found(
-    disk: &Disk,
-    dir: &std::path::Path,
-    blank: &Blank,
-    first_index: LogIndex,
-    facts: &Head,
-    retry: impl Fn(&'static str, &mut dyn FnMut() -> io::Result<()>) -> Result<(), LogError>,
-) -> Result<(Arc<Segment>, u64), LogError> {
-    let wrap = |op| move |e| LogError::io(&blank.path, op, e);
-    let Head { vote, committed, purged } = facts;
-    let about = |kind, id: &Option<LogId>| id.as_ref().map(|id| Draft::about(kind, Some(id)));
-    let drafts: Vec<_> = [
-        vote.as_ref().map(Draft::vote),
-        about(Kind::Committed, committed),
-        about(Kind::Purged, purged),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let facts_bytes: usize = drafts.iter().map(|draft| HEAD_BYTES + draft.payload_bytes()).sum();
-    let facts_bytes = u32::try_from(facts_bytes).unwrap_or(0);
-    let header =
-        Header::new(blank.sequence, first_index, facts_bytes).map_err(wrap("choose a salt for"))?;
-    let file = blank.file.try_clone().map_err(wrap("clone"))?;
-    let segment = Segment::new(file, blank.final_path(dir), header);
-    let mut bytes = header.bytes();
-    for draft in drafts {
-        draft.put(&mut bytes, segment.seed, 0);
+/// What makes a segment of a blank: header and facts, to be synced before it gets its name.
+pub(super) struct Found {
+    segment: Arc<Segment>,
+    bytes: Vec<u8>,
+}
+
+impl Found {
+    /// # Errors
+    /// [`LogError::Io`].
+    pub(super) fn new(
+        disk: &Disk,
+        dir: &Path,
+        blank: &Blank,
+        first_index: LogIndex,
+        facts: &Head,
+    ) -> Result<Self, LogError> {
+        let wrap = |op| move |e| LogError::io(&blank.path, op, e);
+        let Head { vote, committed, purged } = facts;
+        let about = |kind, id: &Option<LogId>| id.as_ref().map(|id| Draft::about(kind, Some(id)));
+        let drafts: Vec<_> = [
+            vote.as_ref().map(Draft::vote),
+            about(Kind::Committed, committed),
+            about(Kind::Purged, purged),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let facts_bytes: usize =
+            drafts.iter().map(|draft| HEAD_BYTES + draft.payload_bytes()).sum();
+        let facts_bytes = u32::try_from(facts_bytes).unwrap_or(0);
+        let header = Header::new(disk, blank.sequence, first_index, facts_bytes)
+            .map_err(wrap("choose a salt for"))?;
+        let file = blank.file.try_clone().map_err(wrap("clone"))?;
+        let segment = Segment::new(file, blank.final_path(dir), header);
+        let mut bytes = header.bytes();
+        for draft in drafts {
+            draft.put(&mut bytes, segment.seed, 0);
+        }
+        Ok(Self { segment: Arc::new(segment), bytes })
     }
-    retry("write", &mut || disk.write_at(&segment.file, &bytes, 0))?;
-    disk.sync(&segment.file).map_err(wrap("fsync"))?;
-    retry("rename", &mut || fs::rename(&blank.path, &segment.path))?;
-    disk.sync_dir(dir).map_err(wrap("fsync the directory of"))?;
-    Ok((Arc::new(segment), bytes.len() as u64))
+
+    /// Writes it and gives it its name, at once. Gives the offset behind the facts too.
+    ///
+    /// # Errors
+    /// [`LogError::Io`].
+    pub(super) fn name(
+        self,
+        disk: &Disk,
+        dir: &Path,
+        blank: &Blank,
+    ) -> Result<(Arc<Segment>, u64), LogError> {
+        let wrap = |op| move |e| LogError::io(&blank.path, op, e);
+        let Self { segment, bytes } = self;
+        disk.write_at(&segment.file, &bytes, 0).map_err(wrap("write"))?;
+        disk.sync_now(&segment.file).map_err(wrap("fsync"))?;
+        disk.host.rename(&blank.path, &segment.path).map_err(wrap("rename"))?;
+        disk.host.sync_dir(dir).map_err(wrap("fsync the directory of"))?;
+        Ok((segment, bytes.len() as u64))
+    }
 }

@@ -57,8 +57,9 @@ impl Inner {
             }
             told = Some(round);
             tokio::select! {
-                () = pause => {}
+                biased;
                 () = self.stop.cancelled() => return,
+                () = pause => {}
             }
         }
     }
@@ -128,7 +129,7 @@ impl Inner {
         let cluster = match self.cluster.get() {
             Some(cluster) => *cluster,
             None => {
-                let drawn = getrandom::u64().map_err(std::io::Error::other)?.max(1);
+                let drawn = self.host().random()?.max(1);
                 self.join_cluster(drawn).await?
             }
         };
@@ -155,12 +156,11 @@ impl Inner {
             return Ok(*held);
         }
         let mut fresh = identity.clone();
-        let written = tokio::task::spawn_blocking(move || {
+        let written = self.host().blocking(move || {
             fresh.set_cluster(cluster)?;
             Ok(fresh)
-        })
-        .await
-        .map_err(|error| IdentityError::Io {
+        });
+        let written = written.await.map_err(|error| IdentityError::Io {
             op: "write",
             path: std::path::PathBuf::from("node.json"),
             source: std::io::Error::other(error),

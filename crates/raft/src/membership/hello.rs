@@ -174,9 +174,10 @@ impl Inner {
         loop {
             self.probe_once().await;
             tokio::select! {
-                () = tokio::time::sleep(PROBE_PAUSE) => {}
-                () = self.introduce.notified() => tokio::time::sleep(STRANGER_PAUSE).await,
+                biased;
                 () = self.stop.cancelled() => return,
+                () = self.introduce.notified() => tokio::time::sleep(STRANGER_PAUSE).await,
+                () = tokio::time::sleep(PROBE_PAUSE) => {}
             }
         }
     }

@@ -48,8 +48,9 @@ impl Inner {
         let mut led_since: Option<Instant> = None;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                biased;
                 () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             if !self.leads() {
                 led_since = None;

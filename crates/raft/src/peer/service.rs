@@ -151,7 +151,7 @@ impl wire::peer_server::Peer for Service {
         self.check_caller(request.metadata()).await?;
         let inner = &self.0;
         let (vote, snapshot) =
-            snapshot::receive(request.into_inner(), &inner.applied.snapshots).await?;
+            snapshot::receive(request.into_inner(), inner.host(), &inner.applied.snapshots).await?;
         let reply = inner.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         Ok(Response::new(wire::SnapshotReply { vote: Some(super::codec::vote_out(&reply.vote)) }))
     }
@@ -174,7 +174,7 @@ impl wire::peer_server::Peer for Service {
         let origin = self.check_member(request.metadata()).await?;
         let (refusals, queue) = mpsc::channel(REFUSALS_QUEUED);
         let take = take_proposals(Arc::clone(&self.0), origin, request.into_inner(), refusals);
-        self.0.tasks.spawn(take);
+        self.0.host().spawn(&self.0.tasks, &tokio::runtime::Handle::current(), take);
         Ok(Response::new(Box::pin(ReceiverStream::new(queue).map(Ok))))
     }
 
@@ -221,8 +221,9 @@ async fn take_proposals(
 ) {
     loop {
         let request = tokio::select! {
-            request = requests.next() => request,
+            biased;
             () = inner.stop.cancelled() => return,
+            request = requests.next() => request,
         };
         let Some(Ok(request)) = request else { return };
         for proposal in request.proposals {

@@ -1,6 +1,8 @@
 //! A snapshot on its way: the head, then the file in chunks, each within a progress deadline.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::codec::{id_in, id_out, vote_in, vote_out};
 use super::{Client, wire};
+use crate::host::Host;
 use crate::snapshot::{Incoming, RaftSnapshot, SnapshotDir};
 use crate::types::{SnapshotMeta, TypeConfig, Vote};
 
@@ -32,6 +35,7 @@ fn network(error: impl ToString) -> Failure {
 /// Sends a snapshot and waits until the peer has installed it.
 pub(crate) async fn send(
     mut client: Client,
+    host: &Host,
     vote: Vote,
     snapshot: RaftSnapshot,
     cancel: impl Future<Output = ReplicationClosed>,
@@ -43,13 +47,15 @@ pub(crate) async fn send(
         membership: serde_json::to_vec(&snapshot.meta.last_membership).map_err(network)?.into(),
         size_bytes: snapshot.snapshot.size_bytes(),
     };
+    // Held until the end: the file is removed with its last handle.
     let file = snapshot.snapshot;
-    let reading = tokio::task::spawn_blocking(move || read_file(&file, head, &parts));
+    let reading = read_file(host, file.path(), head, parts);
     let mut request = tonic::Request::new(ReceiverStream::new(queue));
     request.set_timeout(INSTALL_DEADLINE);
-    let answer = tokio::select! {
-        answer = client.snapshot(request) => answer,
+    let (read, answer) = tokio::select! {
+        biased;
         closed = cancel => return Err(StreamingError::Closed(closed)),
+        both = futures_util::future::join(reading, client.snapshot(request)) => both,
     };
     let reply = answer.map_err(|status| {
         if status.code() == tonic::Code::Unavailable {
@@ -58,26 +64,35 @@ pub(crate) async fn send(
             network(status)
         }
     })?;
-    reading.await.map_err(network)?.map_err(network)?;
+    read.map_err(network)?;
     let vote = vote_in(reply.into_inner().vote).map_err(network)?;
     Ok(SnapshotResponse::new(vote))
 }
 
-fn read_file(
-    file: &crate::snapshot::SnapshotFile,
+/// Reads the file into the queue, some chunks ahead of the network.
+async fn read_file(
+    host: &Host,
+    path: &Path,
     head: wire::SnapshotHead,
-    parts: &mpsc::Sender<wire::SnapshotPart>,
-) -> std::io::Result<()> {
-    let mut reader = std::fs::File::open(file.path())?;
+    parts: mpsc::Sender<wire::SnapshotPart>,
+) -> io::Result<()> {
+    let path = path.to_owned();
+    let mut reader = host.blocking(move || File::open(path)).await??;
     let mut part = wire::snapshot_part::Part::Head(head);
     loop {
-        if parts.blocking_send(wire::SnapshotPart { part: Some(part) }).is_err() {
+        if parts.send(wire::SnapshotPart { part: Some(part) }).await.is_err() {
             // The peer refused or went away; the call itself says why.
             return Ok(());
         }
-        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-        let read = (&mut reader).take(CHUNK_BYTES as u64).read_to_end(&mut chunk)?;
-        if read == 0 {
+        let chunk;
+        (reader, chunk) = host
+            .blocking(move || {
+                let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+                let read = (&mut reader).take(CHUNK_BYTES as u64).read_to_end(&mut chunk);
+                read.map(|_| (reader, chunk))
+            })
+            .await??;
+        if chunk.is_empty() {
             return Ok(());
         }
         part = wire::snapshot_part::Part::Chunk(Bytes::from(chunk));
@@ -87,6 +102,7 @@ fn read_file(
 /// Receives a snapshot into a file of its own. What came is verified when it is installed.
 pub(crate) async fn receive(
     mut parts: tonic::Streaming<wire::SnapshotPart>,
+    host: &Host,
     dir: &SnapshotDir,
 ) -> Result<(Vote, RaftSnapshot), tonic::Status> {
     let head = match next(&mut parts).await? {
@@ -106,17 +122,19 @@ pub(crate) async fn receive(
         let wire::snapshot_part::Part::Chunk(chunk) = part else {
             return Err(tonic::Status::invalid_argument("a second head"));
         };
-        incoming = tokio::task::spawn_blocking(move || incoming.write(&chunk))
+        incoming = host
+            .blocking(move || incoming.write(&chunk))
             .await
-            .map_err(|error| tonic::Status::internal(error.to_string()))?
+            .and_then(|written| written)
             .map_err(failed)?;
     }
     if incoming.size_bytes() != head.size_bytes {
         return Err(tonic::Status::data_loss("the snapshot ended early"));
     }
-    let snapshot = tokio::task::spawn_blocking(move || incoming.finish(position))
+    let snapshot = host
+        .blocking(move || incoming.finish(position))
         .await
-        .map_err(|error| tonic::Status::internal(error.to_string()))?
+        .and_then(|finished| finished)
         .map_err(failed)?;
     Ok((vote, RaftSnapshot { meta, snapshot }))
 }

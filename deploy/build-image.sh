@@ -6,10 +6,12 @@
 #
 # QUORATE_IMAGE    its name (default quorate:local)
 # QUORATE_BINARY   a finished binary to put in, instead of building one
+# QUORATE_STAGE    folder in which the image's files are laid out (default deploy/stage)
+# QUORATE_STAGE_ONLY   stop when they are: for tests that need no engine
 set -euo pipefail
 cd "$(dirname "$0")/.."
 image=${QUORATE_IMAGE:-quorate:local}
-stage=deploy/stage
+stage=${QUORATE_STAGE:-deploy/stage}
 target=${CARGO_TARGET_DIR:-target}
 triple=$(rustc -vV | sed -n 's/^host: //p')
 
@@ -60,6 +62,8 @@ if ldd "$binary" >/dev/null 2>&1 && ! ldd "$binary" | grep -q 'statically linked
 else
   say 'static'
 fi
+
+[ -z "${QUORATE_STAGE_ONLY:-}" ] || exit 0
 
 if [ ! -s deploy/cluster-secret ]; then
   # Readable by others than its owner, because inside it belongs to another user: keep the folder

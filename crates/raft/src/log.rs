@@ -303,7 +303,7 @@ impl LogStore {
         dir: &Path,
         options: LogOptions,
     ) -> Result<(Self, LogHandle), LogError> {
-        open_on(Disk { host: host.clone(), ..Disk::default() }, dir, options)
+        open_on(Disk::on(host), dir, options)
     }
 }
 

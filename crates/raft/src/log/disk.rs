@@ -30,6 +30,13 @@ pub(super) struct Faults {
 }
 
 impl Disk {
+    /// The disk of `host`, without faults.
+    pub(super) fn on(host: &Host) -> Self {
+        let mut disk = Self::default();
+        disk.host.clone_from(host);
+        disk
+    }
+
     /// Writes all of `bytes` at `offset`.
     pub(super) fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         #[cfg(test)]

@@ -18,4 +18,5 @@ mod poll;
 mod process;
 mod read;
 mod settings;
+mod upgrade;
 mod vote;

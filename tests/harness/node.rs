@@ -61,6 +61,7 @@ pub(crate) fn signal<'a>(name: &str, nodes: impl IntoIterator<Item = &'a Node>) 
 #[derive(Debug)]
 pub(crate) struct Node {
     root: TempDir,
+    binary: PathBuf,
     flags: Vec<String>,
     peer: SocketAddr,
     client: Client,
@@ -91,7 +92,8 @@ impl Node {
             flags.extend(["--peers".to_owned(), peers.join(",")]);
         }
         flags.extend(options.flags.iter().cloned());
-        Self { root, flags, peer, client: Client::new(http), child: None }
+        let binary = PathBuf::from(QUORATE);
+        Self { root, binary, flags, peer, client: Client::new(http), child: None }
     }
 
     pub(crate) const fn client(&self) -> &Client {
@@ -129,6 +131,16 @@ impl Node {
         }
     }
 
+    /// Another binary than the one under test for the starts to come.
+    pub(crate) fn set_binary(&mut self, path: &str) {
+        self.binary = PathBuf::from(path);
+    }
+
+    /// The binary under test again.
+    pub(crate) fn set_new_binary(&mut self) {
+        self.set_binary(QUORATE);
+    }
+
     /// Starts a process on whatever the data directory holds.
     pub(crate) fn start(&mut self) {
         assert!(self.child.is_none(), "started twice");
@@ -136,7 +148,7 @@ impl Node {
         drop(fs::remove_file(self.data().join("ports.json")));
         let mut log = self.open_log();
         writeln!(log, "---- start {}", self.flags.join(" ")).expect("a log line");
-        let child = Command::new(QUORATE)
+        let child = Command::new(&self.binary)
             .arg("serve")
             .arg("--data-dir")
             .arg(self.data())

@@ -141,9 +141,9 @@ fn judge(
                 Applied::Superseded => Outcome::Unknown,
             }
         }
-        Err(
-            ProposeError::NoLeader | ProposeError::Overloaded { .. } | ProposeError::DiskFull,
-        ) => Outcome::Refused,
+        Err(ProposeError::NoLeader | ProposeError::Overloaded { .. } | ProposeError::DiskFull) => {
+            Outcome::Refused
+        }
         Err(
             ProposeError::NoMajority { .. }
             | ProposeError::OutcomeUnknown { .. }
@@ -233,15 +233,7 @@ async fn at_revision(world: &Arc<World>, home: usize, running: Running, random: 
     let mut task = world.host(home).run(task).expect("a simulated host");
     match timeout_at(deadline + PATIENCE, &mut task).await {
         Ok(Ok(Some(seen))) => {
-            own_writes::check(
-                world,
-                home,
-                write.key,
-                write.action,
-                revision,
-                Applied::Done,
-                &seen,
-            );
+            own_writes::check(world, home, write.key, write.action, revision, Applied::Done, &seen);
         }
         Ok(_) => {}
         Err(_) => task.abort(),

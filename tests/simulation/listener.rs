@@ -105,10 +105,12 @@ async fn poll(
     let poll = node.polls().open(polled).ok()?;
     drop(node);
     let holding = Holding(Weak::clone(&world), number);
-    world.upgrade()?.held.lock().polls.insert(
-        number,
-        HeldPoll { home, incarnation, claims: claims.clone(), stale_since: None },
-    );
+    world
+        .upgrade()?
+        .held
+        .lock()
+        .polls
+        .insert(number, HeldPoll { home, incarnation, claims: claims.clone(), stale_since: None });
     let changed = poll.changed(|key| store.md5(key));
     if !changed.is_empty() {
         drop((poll, holding));

@@ -89,7 +89,8 @@ fn promises_hold_under_every_seed() {
 fn run_all(seeds: std::ops::Range<u64>) -> Vec<Report> {
     let next = AtomicU64::new(seeds.start);
     let reports: Mutex<Vec<Report>> = Mutex::default();
-    let failures = || reports.lock().expect("no panic").iter().filter(|it| it.failure.is_some()).count();
+    let failures =
+        || reports.lock().expect("no panic").iter().filter(|it| it.failure.is_some()).count();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {

@@ -1,11 +1,11 @@
 //! What one node stands on: its tasks, which can be paused and killed, its disk, its chance, and
 //! its way into the network. It outlives the node's crashes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;

@@ -271,7 +271,8 @@ impl World {
         station.set_paused(false);
         self.refresh();
         station.kill().await;
-        let mut random = Random::new(self.seed, &format!("crash {index} {:?}", self.trace.elapsed()));
+        let mut random =
+            Random::new(self.seed, &format!("crash {index} {:?}", self.trace.elapsed()));
         let (sectors, names) = station.disk.lock().crash(loss, &mut random);
         trace!(self, "n{index} crashed: {loss:?} lost {sectors} sectors, {names} names");
         was_up

@@ -44,7 +44,10 @@ pub(crate) fn check(world: &World) {
         };
         if !is_kept {
             let stored = datum.map(|datum| datum.modify_revision());
-            world.broken(format!("lost: {:?} of key{key} at {revision}, now {stored:?}", last.action));
+            world.broken(format!(
+                "lost: {:?} of key{key} at {revision}, now {stored:?}",
+                last.action
+            ));
         }
     }
 }

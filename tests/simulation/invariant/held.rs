@@ -62,7 +62,9 @@ pub(crate) fn check(world: &World) {
         }
         let index_size = running.node.watch_index().listeners();
         if index_size != keys || running.node.polls().held() != polls {
-            world.broken(format!("n{index} has {index_size} listeners, {keys} keys are listened to"));
+            world.broken(format!(
+                "n{index} has {index_size} listeners, {keys} keys are listened to"
+            ));
         }
     }
 }
@@ -79,6 +81,10 @@ pub(crate) fn check_final(world: &World) {
         }
     }
     if held.polls.len() != world.plan.listeners {
-        world.broken(format!("{} of {} listeners are held", held.polls.len(), world.plan.listeners));
+        world.broken(format!(
+            "{} of {} listeners are held",
+            held.polls.len(),
+            world.plan.listeners
+        ));
     }
 }

@@ -22,7 +22,10 @@ const LIMIT: usize = 4_000_000;
 pub(crate) enum Verdict {
     Linearizable,
     /// With the longest order that was found: its length, and what the register then held.
-    Broken { placed: usize, register: Option<Value> },
+    Broken {
+        placed: usize,
+        register: Option<Value>,
+    },
     Undecided,
 }
 
@@ -30,19 +33,16 @@ pub(crate) enum Verdict {
 pub(crate) fn check(world: &World) {
     let history = world.history.lock();
     for key in 0..world.keys.len() {
-        let operations: Vec<_> = history
-            .operations
-            .iter()
-            .filter(|it| it.key == key && counts(it))
-            .copied()
-            .collect();
+        let operations: Vec<_> =
+            history.operations.iter().filter(|it| it.key == key && counts(it)).copied().collect();
         match search(&operations) {
             Verdict::Linearizable => {}
             verdict => {
                 let around = operations.len().saturating_sub(40);
                 let shown: Vec<_> =
                     operations[around..].iter().map(|it| format!("\n  {it:?}")).collect();
-                world.broken(format!("key{key} is not linearizable: {verdict:?}{}", shown.concat()));
+                world
+                    .broken(format!("key{key} is not linearizable: {verdict:?}{}", shown.concat()));
             }
         }
     }
@@ -96,13 +96,16 @@ pub(crate) fn search(operations: &[Operation]) -> Verdict {
         let Some(bound) = left().filter_map(|at| operations[at].returned_surely()).min() else {
             return Verdict::Linearizable;
         };
-        let least: Option<Revision> = left().filter_map(|at| operations[at].outcome.revision()).min();
+        let least: Option<Revision> =
+            left().filter_map(|at| operations[at].outcome.revision()).min();
         let mut next: Vec<usize> = left()
             .filter(|at| operations[*at].invoked < bound)
             .filter(|at| operations[*at].outcome.revision().is_none_or(|it| Some(it) == least))
             .collect();
         // The stack takes the last one first: those that surely happened, by their return.
-        next.sort_by_key(|at| std::cmp::Reverse(operations[*at].returned_surely().unwrap_or(u64::MAX)));
+        next.sort_by_key(|at| {
+            std::cmp::Reverse(operations[*at].returned_surely().unwrap_or(u64::MAX))
+        });
         for at in next {
             let Some(after) = step(&operations[at], register) else { continue };
             let mut more = placed.clone();

@@ -32,9 +32,7 @@ pub(crate) fn check(
     let is_kept = match (action.value(), value) {
         // Only a later write may have taken its place.
         (_, Some((_, modified))) if modified > revision => true,
-        (Some(written), Some((value, modified))) => {
-            value == Some(written) && modified == revision
-        }
+        (Some(written), Some((value, modified))) => value == Some(written) && modified == revision,
         (Some(_), None) => *at > revision,
         (None, None) => true,
         (None, Some(_)) => false,

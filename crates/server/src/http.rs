@@ -11,6 +11,7 @@ mod cluster;
 mod connection;
 mod date;
 mod long_poll;
+mod members;
 mod pairs;
 mod probe;
 mod raft;
@@ -152,7 +153,7 @@ where
         | Route::Catalog
         | Route::Readiness
         | Route::Liveness
-        | Route::Members
+        | Route::Members(_)
         | Route::RaftState
         | Route::RaftLeader
         | Route::RaftPeer
@@ -171,7 +172,7 @@ fn plain<B>(app: &App, route: Route, request: &Request<B>) -> Response {
         Route::Catalog => v1::catalog(path),
         Route::Readiness => probe::readiness(app),
         Route::Liveness => probe::liveness(),
-        Route::Members => probe::members(app, query),
+        Route::Members(asked) => members::answer(app, asked, (request.method(), path, query)),
         Route::RaftState => raft::state(app),
         Route::RaftLeader => raft::leader(app),
         Route::RaftPeer => raft::peer(app),

@@ -3,6 +3,7 @@
 
 use hyper::Method;
 
+use super::members::Asked as OfMembers;
 use crate::metrics::Operation;
 
 /// What an operator asks of the cluster.
@@ -45,8 +46,8 @@ pub(crate) enum Route {
     Readiness,
     /// `GET /nacos/v1/console/health/liveness`
     Liveness,
-    /// `GET /nacos/v2/core/cluster/node/list`
-    Members,
+    /// The list of members.
+    Members(OfMembers),
     /// `GET …/v1/ns/raft/state`
     RaftState,
     /// `GET …/v1/ns/raft/leader`
@@ -92,7 +93,6 @@ impl Route {
             "/nacos/v1/cs/configs/catalog" => get(Self::Catalog, "GET"),
             "/nacos/v1/console/health/readiness" => get(Self::Readiness, "GET"),
             "/nacos/v1/console/health/liveness" => get(Self::Liveness, "GET"),
-            "/nacos/v2/core/cluster/node/list" => get(Self::Members, "GET"),
             "/metrics" => get(Self::Metrics, "GET"),
             "/quorate/v1/cluster" => get(Self::Cluster(Asked::Status), "GET"),
             "/quorate/v1/cluster/change" => post(Asked::Change),
@@ -110,8 +110,43 @@ impl Route {
                 "/v1/ns/raft/leader" => get(Self::RaftLeader, "GET"),
                 "/v1/ns/raft/peer" => get(Self::RaftPeer, "GET"),
                 "/v1/ns/raft/datum" => get(Self::RaftDatum, "GET"),
-                _ => Self::Unknown,
+                _ => Self::of_members(method, path),
             },
+        }
+    }
+
+    /// The reference's list of members (core.md §3).
+    fn of_members(method: &Method, path: &str) -> Self {
+        use OfMembers as Asked;
+        let get = |asked| match *method {
+            Method::GET | Method::HEAD => Self::Members(asked),
+            _ => Self::WrongMethod("GET"),
+        };
+        let only = |wanted: Method, allowed, asked| {
+            if *method == wanted { Self::Members(asked) } else { Self::WrongMethod(allowed) }
+        };
+        match path.strip_prefix("/nacos").unwrap_or_default() {
+            "/v1/core/cluster/self" => get(Asked::SelfV1),
+            "/v1/core/cluster/nodes" => get(Asked::ListV1),
+            "/v1/core/cluster/simple/nodes" => get(Asked::Reachable),
+            "/v1/core/cluster/health" => get(Asked::HealthV1),
+            "/v1/core/cluster/report" => only(Method::POST, "POST", Asked::Report),
+            "/v1/core/cluster/switch/lookup" | "/v1/core/cluster/server/leave" => {
+                only(Method::POST, "POST", Asked::ChangeV1)
+            }
+            "/v2/core/cluster/node/self" | "/v3/admin/core/cluster/node/self" => get(Asked::This),
+            "/v2/core/cluster/node/list" | "/v3/admin/core/cluster/node/list" => match *method {
+                Method::PUT => Self::Members(Asked::Change),
+                Method::GET | Method::HEAD => Self::Members(Asked::List),
+                _ => Self::WrongMethod("GET, PUT"),
+            },
+            "/v2/core/cluster/lookup" | "/v3/admin/core/cluster/lookup" => {
+                only(Method::PUT, "PUT", Asked::Change)
+            }
+            "/v2/core/cluster/nodes" => only(Method::DELETE, "DELETE", Asked::Change),
+            "/v3/console/core/cluster/nodes" => get(Asked::ListByKeyword),
+            "/v2/core/cluster/node/self/health" => get(Asked::Health),
+            _ => Self::Unknown,
         }
     }
 
@@ -126,7 +161,7 @@ impl Route {
             | Self::Catalog
             | Self::Readiness
             | Self::Liveness
-            | Self::Members
+            | Self::Members(_)
             | Self::RaftState
             | Self::RaftLeader
             | Self::RaftPeer

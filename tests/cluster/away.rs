@@ -9,7 +9,7 @@ const BUFFERED_BYTES: usize = 24 * 1024 * 1024;
 
 /// Publishes at least so many bytes, and until a snapshot lies, and the log is purged, beyond
 /// this index at that node.
-async fn outrun(client: &Client, index: u64, bytes: usize) -> RaftState {
+pub(crate) async fn outrun(client: &Client, index: u64, bytes: usize) -> RaftState {
     let filler = "f".repeat(16 * 1024);
     let mut written = 0;
     loop {

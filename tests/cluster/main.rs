@@ -8,6 +8,7 @@ mod harness;
 
 mod away;
 mod backup;
+mod crash;
 mod damage;
 mod endurance;
 mod failure;

@@ -127,6 +127,10 @@ impl Outcome {
         }
     }
 
+    pub(crate) const fn is_acknowledged(&self) -> bool {
+        matches!(self, Self::Acknowledged { .. })
+    }
+
     /// The revision of a write that must have worked.
     pub(crate) fn acknowledged(self) -> u64 {
         match self {

@@ -62,6 +62,7 @@ pub(crate) fn signal<'a>(name: &str, nodes: impl IntoIterator<Item = &'a Node>) 
 pub(crate) struct Node {
     root: TempDir,
     binary: PathBuf,
+    crash_at: Option<String>,
     flags: Vec<String>,
     peer: SocketAddr,
     client: Client,
@@ -93,7 +94,8 @@ impl Node {
         }
         flags.extend(options.flags.iter().cloned());
         let binary = PathBuf::from(QUORATE);
-        Self { root, binary, flags, peer, client: Client::new(http), child: None }
+        let client = Client::new(http);
+        Self { root, binary, crash_at: None, flags, peer, client, child: None }
     }
 
     pub(crate) const fn client(&self) -> &Client {
@@ -141,6 +143,11 @@ impl Node {
         self.set_binary(QUORATE);
     }
 
+    /// Where the starts to come crash (`quorate_core::crash`).
+    pub(crate) fn crash_at(&mut self, point: Option<&str>) {
+        self.crash_at = point.map(str::to_owned);
+    }
+
     /// Starts a process on whatever the data directory holds.
     pub(crate) fn start(&mut self) {
         assert!(self.child.is_none(), "started twice");
@@ -149,6 +156,7 @@ impl Node {
         let mut log = self.open_log();
         writeln!(log, "---- start {}", self.flags.join(" ")).expect("a log line");
         let child = Command::new(&self.binary)
+            .envs(self.crash_at.as_ref().map(|point| ("QUORATE_CRASH_AT", point)))
             .arg("serve")
             .arg("--data-dir")
             .arg(self.data())

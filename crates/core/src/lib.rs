@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod content;
+pub mod crash;
 pub mod key;
 pub mod kind;
 pub mod poll;

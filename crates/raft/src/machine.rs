@@ -14,6 +14,7 @@ use openraft::EntryPayload;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use parking_lot::Mutex;
 use quorate_core::command::{ChangeEvent, Command, Proposal, ProposalId, Reply};
+use quorate_core::crash;
 use quorate_core::record::decode_proposal;
 use quorate_core::store::disk::{Batch, Disk};
 use quorate_core::store::{Apply, Change, State, Store};
@@ -262,6 +263,7 @@ impl Machine {
                 applied.pending.applied(id, reply);
             }
         }
+        crash::point("install-replaced");
         applied.disk.rebuild(fresh).await;
     }
 

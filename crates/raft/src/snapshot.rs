@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use quorate_core::crash;
 use quorate_core::store::State;
 use quorate_core::store::dump::{self, DumpError};
 
@@ -222,14 +223,17 @@ impl SnapshotDir {
             }
             Ok(())
         };
-        let written = dump::write(state, cluster, &beside, pace)
-            .and_then(|_| dump::finish_rename(&beside, &path));
+        let written = dump::write(state, cluster, &beside, pace).and_then(|_| {
+            crash::point("snapshot-written");
+            dump::finish_rename(&beside, &path)
+        });
         if let Err(error) = written {
             drop(fs::remove_file(&beside));
             return Err(into_io(error));
         }
         let file = self.set_newest(meta.clone(), &path)?;
         self.prune();
+        crash::point("snapshot-pruned");
         Ok(RaftSnapshot { meta, snapshot: file })
     }
 
@@ -250,10 +254,12 @@ impl SnapshotDir {
             ));
         }
         if let Some(id) = &meta.last_log_id {
+            crash::point("install-verified");
             let path = self.dir.join(file_name(id));
             dump::finish_rename(file.path(), &path).map_err(into_io)?;
             self.set_newest(meta.clone(), &path)?;
             self.prune();
+            crash::point("install-named");
         }
         Ok(state)
     }
@@ -313,6 +319,7 @@ impl Incoming {
         self.size_bytes += chunk.len() as u64;
         // Written back as it comes, so that the last fsync is short.
         self.file.sync_data()?;
+        crash::point("install-chunk-written");
         Ok(self)
     }
 

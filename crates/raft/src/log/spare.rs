@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use quorate_core::crash;
 
 use super::LogError;
 use super::disk::{self, Disk};
@@ -208,6 +209,7 @@ impl Desk {
             let wrap = |e| (path.clone(), "delete a purged segment", e);
             let bytes = segment.file.metadata().map_err(wrap)?.len();
             self.disk.host.remove(path).map_err(wrap)?;
+            crash::point("log-purge-deleted");
             // One by one: a crash must never leave a gap among the numbers.
             self.disk.sync_dir(&self.dir).await.map_err(wrap)?;
             self.metrics.disk_bytes.dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use openraft::storage::IOFlushed;
+use quorate_core::crash;
 use tokio::sync::oneshot;
 
 use super::disk::{self, Disk};
@@ -127,7 +128,12 @@ impl Writer {
         while let Some(operation) = self.batch.operations.pop_front() {
             self.encode(operation).await?;
         }
+        let truncates =
+            self.batch.changes.iter().any(|change| matches!(change, Change::TruncateFrom(_)));
         self.write().await?;
+        if truncates {
+            crash::point("log-truncate-written");
+        }
         let emptied = if std::mem::take(&mut self.batch.may_free) {
             self.shared.state.lock().take_emptied()
         } else {
@@ -138,6 +144,9 @@ impl Writer {
             self.sync().await?;
         }
         self.batch.needs_sync = false;
+        if !emptied.is_empty() {
+            crash::point("log-purge-recorded");
+        }
         self.spares.doom(emptied);
         self.finish();
         Ok(())
@@ -260,6 +269,7 @@ impl Writer {
         seal.put(&mut self.batch.buffer, self.segment.seed, synced);
         self.write().await?;
         self.sync().await?;
+        crash::point("log-roll-sealed");
         self.install(&blank).await
     }
 
@@ -270,7 +280,9 @@ impl Writer {
         self.retry("write", || self.disk.write_at(&segment.file, &bytes, 0)).await?;
         self.disk.sync(&segment.file).await.map_err(wrap("fsync"))?;
         self.retry("rename", || self.disk.host.rename(&blank.path, &segment.path)).await?;
+        crash::point("log-roll-named");
         self.disk.sync_dir(&self.dir).await.map_err(wrap("fsync the directory of"))?;
+        crash::point("log-roll-done");
         let offset = bytes.len() as u64;
         self.shared.state.lock().add_segment(Arc::clone(&segment));
         self.spares.want(segment.header.sequence + 1);

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::crash;
+
 /// Damaged directories that are kept for whoever wants to look at them.
 const KEPT_BAD: usize = 2;
 /// Openings that may die before the directory counts as unusable.
@@ -31,7 +33,9 @@ pub(super) fn swap_in(dir: &Path) -> io::Result<()> {
     if dir.exists() {
         fs::rename(dir, retired(dir))?;
     }
+    crash::point("store-rebuild-old-moved");
     fs::rename(fresh(dir), dir)?;
+    crash::point("store-rebuild-named");
     sync_parent(dir)?;
     remove(&retired(dir))
 }

@@ -14,6 +14,7 @@ use super::queue::{Message, Queue, Ticket};
 use super::rows;
 use super::tree::{Tree, guarded};
 use super::{Batch, DiskError, DiskOptions, Fault, change_bytes, folder};
+use crate::crash;
 use crate::store::{Change, State};
 
 /// Merged changes beyond which a rebuild lets apply wait.
@@ -194,6 +195,7 @@ impl Writer {
         });
         match written {
             Ok(()) => {
+                crash::point("store-batch-written");
                 let applied = tree.applied();
                 self.note_written(applied);
             }
@@ -266,6 +268,7 @@ impl Writer {
             if bytes >= REBUILD_BATCH_BYTES {
                 bytes = 0;
                 tree.commit_staged(std::mem::take(&mut batch))?;
+                crash::point("store-rebuild-half");
                 self.absorb();
             }
         }
@@ -274,6 +277,7 @@ impl Writer {
         tree.write(&header)?;
         tree.sync(&fresh)?;
         drop(tree);
+        crash::point("store-rebuild-written");
         folder::swap_in(&self.dir)?;
         Tree::open(&self.dir, &self.options)
     }

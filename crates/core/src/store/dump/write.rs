@@ -9,6 +9,7 @@ use md5::{Digest, Md5};
 use prost::encoding::encode_varint;
 
 use super::{BLOCK_BYTES, DumpError, DumpHead, DumpInfo, END_MAGIC, MAGIC, State, VERSION, block};
+use crate::crash;
 use crate::record::{exact, wire};
 use crate::store::disk::folder;
 
@@ -47,6 +48,7 @@ pub fn write(
 /// [`DumpError::Io`].
 pub fn finish_rename(tmp: &Path, path: &Path) -> Result<(), DumpError> {
     fs::rename(tmp, path).map_err(DumpError::io(path, "rename to"))?;
+    crash::point("snapshot-named");
     folder::sync_parent(path).map_err(DumpError::io(path, "sync directory of"))
 }
 

@@ -1,7 +1,7 @@
 //! A system under load: one to three server processes, and what they have used together.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -60,7 +60,7 @@ pub(crate) struct Cluster {
     launches: Vec<Launch>,
     servers: Vec<Server>,
     /// Removed on drop, after the servers.
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Cluster {
@@ -86,7 +86,7 @@ impl Cluster {
             Kind::Rnacos => rnacos::launches(count, directory.path())?,
             Kind::Echo => (Vec::new(), vec![echo_launch(directory.path())?]),
         };
-        Ok(Self { kind, addresses, launches, servers: Vec::new(), _directory: directory })
+        Ok(Self { kind, addresses, launches, servers: Vec::new(), directory })
     }
 
     /// Starts all nodes and returns at once, but for r-nacos, whose nodes join a running first one,
@@ -157,6 +157,11 @@ impl Cluster {
 
     pub(crate) fn address(&self, index: usize) -> anyhow::Result<SocketAddr> {
         self.addresses.get(index).copied().context("no such node")
+    }
+
+    /// Where a node of Quorate keeps its data.
+    pub(crate) fn data_dir(&self, node: usize) -> PathBuf {
+        self.directory.path().join(format!("node-{node}"))
     }
 
     pub(crate) fn server(&self, index: usize) -> anyhow::Result<&Server> {

@@ -23,6 +23,7 @@ mod process;
 mod publish;
 mod report;
 mod rnacos;
+mod snapshot;
 mod start;
 mod wait;
 mod waiters;
@@ -33,7 +34,7 @@ use options::{Options, Scenario};
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let Some(scenario) = options.scenario_to_run() else {
-        println!("nothing measured: name a scenario (publish, get, poll, start, all)");
+        println!("nothing measured: name a scenario (publish, get, poll, start, snapshot, all)");
         return Ok(());
     };
     if scenario == Scenario::Echo {
@@ -53,6 +54,9 @@ fn main() -> anyhow::Result<()> {
     }
     if all || scenario == Scenario::Start {
         start::run(&options)?;
+    }
+    if all || scenario == Scenario::Snapshot {
+        snapshot::run(&options)?;
     }
     Ok(())
 }

@@ -18,6 +18,8 @@ pub(crate) enum Scenario {
     Poll,
     /// Time from exec to the first correct read, and the memory after it.
     Start,
+    /// Publishes while snapshots of a large state are built.
+    Snapshot,
     /// All of these, one after the other.
     All,
     /// Serves the echo baseline; the benchmark starts itself like this.
@@ -77,6 +79,12 @@ pub(crate) struct Options {
     /// Configs of the large start.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) configs: u64,
+    /// Mebibytes of configurations that are snapshotted.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) state_mib: u64,
+    /// Mebibytes that are written before that, over and over.
+    #[arg(long, default_value_t = 2560)]
+    pub(crate) written_mib: u64,
     /// Where the data directories go; a tmpfs would make every fsync free.
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,

@@ -1,20 +1,17 @@
-//! Starting a node: identity, log, store and snapshots are opened and reconciled, then Raft runs.
-//!
-//! The crash rule (raft-storage.md §5): the store on disk is used when it is at or past the newest
-//! snapshot and not past the log; else the state comes from the snapshot and the store is rebuilt.
-//! Raft replays the rest from the log.
+//! Starting a node: its data directory is opened and reconciled, then Raft runs.
+
+mod open;
 
 use std::io;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use quorate_core::poll::{Capacity, PollService};
-use quorate_core::store::disk::{Disk, DiskOptions, Loaded};
-use quorate_core::store::{State, Store};
+use quorate_core::store::Store;
 use quorate_core::watch::{AnnounceQueue, WatchIndex};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -24,11 +21,11 @@ use tonic::body::Body;
 use tonic::codegen::{Service as _, http};
 use tonic::transport::server::TcpIncoming;
 
+pub use self::open::StartError;
+use self::open::{Opened, io_error, open};
 use crate::forward::Forwarder;
 use crate::host::Host;
-use crate::identity::{Identity, IdentityError};
 use crate::leader;
-use crate::log::{LogError, LogHandle, LogOptions, LogStore};
 use crate::machine::{Applied, Checkpoints, Machine};
 use crate::maintain::Maintenance;
 use crate::membership::{Myself, Tending};
@@ -42,8 +39,7 @@ use crate::peer::{
 };
 use crate::pending::Pending;
 use crate::progress::Progress;
-use crate::snapshot::SnapshotDir;
-use crate::types::{Member, log_id};
+use crate::types::Member;
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -102,163 +98,6 @@ impl WallClock {
 impl std::fmt::Debug for WallClock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WallClock").finish_non_exhaustive()
-    }
-}
-
-/// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// Another process has it.
-    #[error("the data directory {0} is in use by another process")]
-    Locked(PathBuf),
-    /// Who it is cannot be told.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The log cannot be read.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// A file or socket.
-    #[error("{what}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// Why it failed.
-        #[source]
-        source: io::Error,
-    },
-    /// The log begins after the newest state that can be read.
-    #[error(
-        "no snapshot verifies and the log begins after index {purged}: this node's data is lost; \
-         move {data_dir} away and start it empty, so that it joins again under a new id"
-    )]
-    StateLost {
-        /// Last entry that the log no longer has.
-        purged: u64,
-        /// The data directory.
-        data_dir: PathBuf,
-    },
-    /// No random number.
-    #[error("no random number: {0}")]
-    Random(io::Error),
-    /// openraft refused.
-    #[error("raft did not start: {0}")]
-    Raft(String),
-}
-
-fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
-    move |source| StartError::Io { what, source }
-}
-
-/// What the disk gave.
-struct Opened {
-    lock: std::fs::File,
-    identity: Identity,
-    cluster: Arc<OnceLock<u64>>,
-    log: LogStore,
-    handle: LogHandle,
-    snapshots: Arc<SnapshotDir>,
-    state: State,
-    disk: Disk,
-    /// The store on disk is not this state and must be rewritten.
-    rebuild: bool,
-}
-
-/// Takes the data directory, before anything in it is read or written.
-fn lock(data_dir: &Path) -> Result<std::fs::File, StartError> {
-    std::fs::create_dir_all(data_dir).map_err(io_error("create the data directory"))?;
-    let file = std::fs::File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(data_dir.join("LOCK"))
-        .map_err(io_error("open the data directory's LOCK"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Locked(data_dir.to_owned())),
-        Err(std::fs::TryLockError::Error(error)) => Err(io_error("lock the data directory")(error)),
-    }
-}
-
-/// Opens everything. Blocking.
-fn open(config: &NodeConfig) -> Result<Opened, StartError> {
-    let lock = lock(&config.data_dir)?;
-    let identity = Identity::open_on(&config.host, &config.data_dir)?;
-    let cluster = Arc::new(OnceLock::new());
-    if let Some(id) = identity.cluster_id() {
-        cluster.get_or_init(|| id);
-    }
-    let log_options = LogOptions { segment_bytes: config.segment_bytes, ..LogOptions::default() };
-    // With small segments there is little to be read again.
-    let segment_bytes = usize::try_from(config.segment_bytes).unwrap_or(usize::MAX);
-    let cache_bytes = log_options.cache_bytes.min(segment_bytes);
-    let log_options = LogOptions { cache_bytes, ..log_options };
-    let raft = config.data_dir.join("raft");
-    let (log, handle) = LogStore::open_on(&config.host, &raft, log_options)?;
-    let snapshots = SnapshotDir::open(&config.data_dir.join("snapshot"), Arc::clone(&cluster))
-        .map_err(io_error("open the snapshots"))?;
-    crate::backup::sweep(&config.data_dir.join("backup"))
-        .map_err(io_error("remove unfetched backups"))?;
-    let sled = config.data_dir.join("sled");
-    let options = DiskOptions::default();
-    let (state, rebuild) = load_state(config, &handle, &snapshots, &sled, &options)?;
-    snapshots.adopt_newest(handle.purged()).map_err(io_error("read the newest snapshot"))?;
-    let disk = if config.host.is_simulated() {
-        // It has a thread and files of its own, and nothing depends on it.
-        Disk::absent()
-    } else {
-        Disk::open(&sled, &options).map_err(io_error("start the store's thread"))?
-    };
-    Ok(Opened {
-        lock,
-        identity,
-        cluster,
-        log,
-        handle,
-        snapshots: Arc::new(snapshots),
-        state,
-        disk,
-        rebuild,
-    })
-}
-
-fn load_state(
-    config: &NodeConfig,
-    log: &LogHandle,
-    snapshots: &SnapshotDir,
-    sled: &Path,
-    options: &DiskOptions,
-) -> Result<(State, bool), StartError> {
-    let snapshot = snapshots.newest_position().map_err(io_error("list the snapshots"))?;
-    // Whole log ids: a shorter log of a later term is ahead of a longer one of an earlier term.
-    let last = log.last_log_id().max(log.purged());
-    let why = match Disk::load(sled, options) {
-        Loaded::Good(state) => {
-            let applied = state.header().applied.map(|(term, index)| log_id(term, index));
-            if applied < snapshot {
-                Some("it is behind the newest snapshot".to_owned())
-            } else if applied > last.max(snapshot) {
-                Some("it is ahead of the log".to_owned())
-            } else {
-                return Ok((state, false));
-            }
-        }
-        Loaded::Empty => None,
-        Loaded::Unusable { why } => Some(why),
-    };
-    if let Some(why) = why {
-        tracing::error!(%why, "the store on disk is rebuilt from the snapshot and the log");
-        if sled.exists() {
-            Disk::set_aside(sled).map_err(io_error("set the damaged store aside"))?;
-        }
-    }
-    let state = snapshots.load_newest().map_err(io_error("read the snapshots"))?;
-    let state = state.unwrap_or_default();
-    let applied = state.header().applied.map(|(_, index)| index);
-    match log.purged() {
-        Some(purged) if applied < Some(purged.index) => {
-            Err(StartError::StateLost { purged: purged.index, data_dir: config.data_dir.clone() })
-        }
-        _ => Ok((state, true)),
     }
 }
 

@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::host::Host;
     use crate::snapshot::file_name;
-    use crate::types::Member;
+    use crate::types::{Member, StoredMembership};
 
     fn config(data_dir: &Path) -> NodeConfig {
         NodeConfig {
@@ -231,6 +231,8 @@ mod tests {
             let id = ProposalId { origin: 1, nonce: 1, sequence: 1, floor: 0 };
             let command = Command::Raise { level };
             apply.proposal(Revision(2), &Proposal { id, time: LogTime(1), command });
+            let members = serde_json::to_vec(&StoredMembership::default()).unwrap();
+            apply.set_membership(members.into());
             apply.mark(1, 1, Revision(2));
         }
         let dir = home.path().join("snapshot");

@@ -6,9 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use crate::away::outrun;
-use crate::harness::{
-    Client, Cluster, Key, Options, READY, Writers, cluster_status, quorate, wait_until,
-};
+use crate::harness::{Cluster, Key, Options, READY, Writers, cluster_status, quorate, wait_until};
 
 const SIGABRT: i32 = 6;
 
@@ -126,20 +124,20 @@ async fn a_truncation_once_it_is_written() {
     for at in &others {
         all.node(*at).kill();
     }
-    let lost = |client: Client| async move {
-        let key = Key::new("never acknowledged");
-        client.publish(&key, "x").await
-    };
-    let writing = tokio::spawn(lost(all.client(leader).clone()));
+    let client = all.client(leader).clone();
     // The write waits in the leader's log for a majority that cannot come.
-    let before = all.client(leader).state().await.unwrap().applied_index;
-    wait_until("an entry in the log", READY, async || {
-        let status = cluster_status(all.client(leader)).await;
-        (status["lastIndex"].as_u64() > before).then_some(())
-    })
-    .await;
-    all.node(leader).kill();
-    drop(writing.await);
+    let before = client.state().await.unwrap().applied_index;
+    let killed = async {
+        wait_until("an entry in the log", READY, async || {
+            let status = cluster_status(all.client(leader)).await;
+            (status["lastIndex"].as_u64() > before).then_some(())
+        })
+        .await;
+        all.node(leader).kill();
+    };
+    let key = Key::new("never acknowledged");
+    let (outcome, ()) = tokio::join!(client.publish(&key, "x"), killed);
+    assert!(!outcome.is_acknowledged());
     for at in &others {
         all.node(*at).start();
     }

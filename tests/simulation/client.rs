@@ -109,7 +109,7 @@ pub(crate) async fn attempt(
     let outcome = match ended {
         Ok(Ok((result, seen, mark))) => {
             world.observe(home, mark);
-            judge(world, key, home, action, result, &seen)
+            judge(world, key, home, action, &result, &seen)
         }
         // The node was killed.
         Ok(Err(_)) => Outcome::Unknown,
@@ -128,11 +128,12 @@ fn judge(
     key: usize,
     home: usize,
     action: Action,
-    result: Result<Reply, ProposeError>,
+    result: &Result<Reply, ProposeError>,
     seen: &Seen,
 ) -> Outcome {
     match result {
         Ok(Reply { revision, outcome, .. }) => {
+            let (revision, outcome) = (*revision, *outcome);
             own_writes::check(world, home, key, action, revision, outcome, seen);
             match outcome {
                 Applied::Done => Outcome::Done(revision),

@@ -2,6 +2,7 @@
 //! name by name, and a crash takes part of it back.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -96,9 +97,8 @@ impl Disk {
         let end = offset + bytes.len() as u64;
         let known = self.known(file)?;
         for sector in offset / SECTOR..end.div_ceil(SECTOR) {
-            if !known.durable.contains_key(&sector) {
-                let before = read_sector(file, sector)?;
-                known.durable.insert(sector, before);
+            if let Entry::Vacant(unknown) = known.durable.entry(sector) {
+                unknown.insert(read_sector(file, sector)?);
             }
         }
         if !is_new {
@@ -145,7 +145,9 @@ impl Disk {
                 NameChange::Created(path) if is_in(&path) => {}
                 NameChange::Renamed { to, .. } if is_in(&to) => {}
                 NameChange::Removed { path, kept } if is_in(&path) => fs::remove_file(kept)?,
-                other => self.names.push(other),
+                other @ (NameChange::Created(_)
+                | NameChange::Renamed { .. }
+                | NameChange::Removed { .. }) => self.names.push(other),
             }
         }
         Ok(())

@@ -4,6 +4,8 @@
 //! `QUORATE_SIM_SEEDS=1..1001` runs other seeds than the fixed ones, `QUORATE_SIM_SEED=7` runs one
 //! and prints the end of its trace; `QUORATE_SIM_TRACE=file` keeps all of it.
 
+#![cfg(test)]
+
 mod client;
 mod disk;
 mod gate;

@@ -88,10 +88,10 @@ impl Plan {
         let least = random.within(100..1500);
         Self {
             nodes: if random.per_mille(250) { 5 } else { 3 },
-            keys: random.within(3..7) as usize,
-            writers: random.within(3..6) as usize,
-            readers: random.within(2..5) as usize,
-            listeners: random.within(4..9) as usize,
+            keys: random.count(3..7),
+            writers: random.count(3..6),
+            readers: random.count(2..5),
+            listeners: random.count(4..9),
             safety: random.millis(7_000..18_000),
             faults,
             fault_pause: (least, least + random.within(300..3000)),

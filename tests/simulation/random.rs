@@ -28,9 +28,14 @@ impl Random {
         range.start + self.next() % (range.end - range.start)
     }
 
+    /// A count of a range that is not empty.
+    pub(crate) fn count(&mut self, range: Range<u64>) -> usize {
+        usize::try_from(self.within(range)).expect("a small number")
+    }
+
     /// An index below a length that is not 0.
     pub(crate) fn below(&mut self, len: usize) -> usize {
-        (self.next() % len as u64) as usize
+        usize::try_from(self.next() % len as u64).expect("below a length")
     }
 
     pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {

@@ -89,7 +89,9 @@ class Set:
     def members(self, pod):
         """Role by address, as this pod knows it."""
         code, out, err = pod.exec("/quorate", "cluster", "--json", "status")
-        expect(code == 0, f"status: {err or out}")
+        if code != 0:
+            # It may be starting: whoever waits asks again.
+            raise ConnectionError(f"status: {err or out}")
         return {it["peer"]: it for it in json.loads(out)["members"]}
 
     def voters_are(self, pods):
@@ -97,7 +99,7 @@ class Set:
         wanted = sorted(self.manifest.address(pod.name) for pod in pods)
         for pod in pods:
             members = self.members(pod)
-            roles = sorted(address for address, it in members.items() if it["voter"])
+            roles = sorted(address for address, it in members.items() if it["isVoter"])
             if roles != wanted or len(members) != len(wanted):
                 return False
         return True

@@ -62,6 +62,8 @@ pub(crate) fn signal<'a>(name: &str, nodes: impl IntoIterator<Item = &'a Node>) 
 pub(crate) struct Node {
     root: TempDir,
     binary: PathBuf,
+    /// What runs the binary, if not the system alone.
+    wrapper: Vec<String>,
     crash_at: Option<String>,
     flags: Vec<String>,
     peer: SocketAddr,
@@ -95,7 +97,7 @@ impl Node {
         flags.extend(options.flags.iter().cloned());
         let binary = PathBuf::from(QUORATE);
         let client = Client::new(http);
-        Self { root, binary, crash_at: None, flags, peer, client, child: None }
+        Self { root, binary, wrapper: Vec::new(), crash_at: None, flags, peer, client, child: None }
     }
 
     pub(crate) const fn client(&self) -> &Client {
@@ -143,6 +145,12 @@ impl Node {
         self.set_binary(QUORATE);
     }
 
+    /// A command whose arguments the binary and its own become, for the starts to come. It must
+    /// become the binary, not run it beside itself.
+    pub(crate) fn set_wrapper(&mut self, wrapper: Vec<String>) {
+        self.wrapper = wrapper;
+    }
+
     /// Where the starts to come crash (`quorate_core::crash`).
     pub(crate) fn crash_at(&mut self, point: Option<&str>) {
         self.crash_at = point.map(str::to_owned);
@@ -155,7 +163,15 @@ impl Node {
         drop(fs::remove_file(self.data().join("ports.json")));
         let mut log = self.open_log();
         writeln!(log, "---- start {}", self.flags.join(" ")).expect("a log line");
-        let child = Command::new(&self.binary)
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(&self.binary),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.binary);
+                command
+            }
+        };
+        let child = command
             .envs(self.crash_at.as_ref().map(|point| ("QUORATE_CRASH_AT", point)))
             .arg("serve")
             .arg("--data-dir")

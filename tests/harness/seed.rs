@@ -17,6 +17,11 @@ impl Seed {
         Self(seed.max(1))
     }
 
+    /// One that goes on from another's number.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self(seed.max(1))
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

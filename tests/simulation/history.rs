@@ -1,4 +1,7 @@
 //! What clients asked for and what they were promised, in the order in which it happened.
+//! Shared with `tests/chaos`.
+
+#![allow(dead_code, reason = "each of the two uses its own part")]
 
 use std::collections::BTreeMap;
 
@@ -40,6 +43,8 @@ pub(crate) enum Outcome {
     Refused,
     /// Written, or removed.
     Done(Revision),
+    /// Removed, if it was there: HTTP answers both alike.
+    Gone(Revision),
     /// Compare-and-set found another content.
     Mismatch(Revision),
     /// Removed something that was not there.
@@ -52,9 +57,10 @@ impl Outcome {
     /// The revision at which the write was applied.
     pub(crate) const fn revision(self) -> Option<Revision> {
         match self {
-            Self::Done(revision) | Self::Mismatch(revision) | Self::Absent(revision) => {
-                Some(revision)
-            }
+            Self::Done(revision)
+            | Self::Gone(revision)
+            | Self::Mismatch(revision)
+            | Self::Absent(revision) => Some(revision),
             Self::Unknown | Self::Refused | Self::Value(_) => None,
         }
     }
@@ -63,7 +69,6 @@ impl Outcome {
 /// One operation of one client on one key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Operation {
-    #[expect(dead_code, reason = "read in reports, through Debug")]
     pub(crate) client: usize,
     pub(crate) key: usize,
     pub(crate) action: Action,

@@ -151,8 +151,11 @@ async fn finish(world: &Arc<World>) {
     sleep(LAST_NEWS).await;
     held::check_final(world);
     acknowledged::check(world);
-    phantom::check(world);
-    linearizable::check(world);
+    let history = world.history.lock();
+    let mut wrong = phantom::check(&history);
+    wrong.extend(linearizable::check(&history, world.keys.len()));
+    drop(history);
+    wrong.into_iter().for_each(|why| world.broken(why));
     trace!(world, "checked");
 }
 

@@ -11,8 +11,7 @@ use std::collections::HashSet;
 
 use quorate_core::time::Revision;
 
-use crate::history::{Action, Operation, Outcome, Value};
-use crate::world::World;
+use crate::history::{Action, History, Operation, Outcome, Value};
 
 /// Configurations tried before the search gives up.
 const LIMIT: usize = 4_000_000;
@@ -29,10 +28,10 @@ pub(crate) enum Verdict {
     Undecided,
 }
 
-/// Checks every key of the history.
-pub(crate) fn check(world: &World) {
-    let history = world.history.lock();
-    for key in 0..world.keys.len() {
+/// Checks every key of the history, and says what is wrong.
+pub(crate) fn check(history: &History, keys: usize) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for key in 0..keys {
         let operations: Vec<_> =
             history.operations.iter().filter(|it| it.key == key && counts(it)).copied().collect();
         match search(&operations) {
@@ -41,11 +40,12 @@ pub(crate) fn check(world: &World) {
                 let around = operations.len().saturating_sub(40);
                 let shown: Vec<_> =
                     operations[around..].iter().map(|it| format!("\n  {it:?}")).collect();
-                world
-                    .broken(format!("key{key} is not linearizable: {verdict:?}{}", shown.concat()));
+                let shown = shown.concat();
+                wrong.push(format!("key{key} is not linearizable: {verdict:?}{shown}"));
             }
         }
     }
+    wrong
 }
 
 /// A read without an answer says nothing, and a refused write must not have happened.
@@ -53,7 +53,11 @@ fn counts(operation: &Operation) -> bool {
     match operation.outcome {
         Outcome::Unknown => operation.action != Action::Read,
         Outcome::Refused => false,
-        Outcome::Done(_) | Outcome::Mismatch(_) | Outcome::Absent(_) | Outcome::Value(_) => true,
+        Outcome::Done(_)
+        | Outcome::Gone(_)
+        | Outcome::Mismatch(_)
+        | Outcome::Absent(_)
+        | Outcome::Value(_) => true,
     }
 }
 
@@ -69,6 +73,7 @@ fn step(operation: &Operation, register: Option<Value>) -> Option<Option<Value>>
             fits(register.is_some_and(|stored| stored != expected), register)
         }
         (Action::Remove, Outcome::Done(_) | Outcome::Unknown) => fits(register.is_some(), None),
+        (Action::Remove, Outcome::Gone(_)) => Some(None),
         (Action::Remove, Outcome::Absent(_)) => fits(register.is_none(), None),
         (Action::Read, Outcome::Value(value)) => fits(register == value, register),
         _ => None,

@@ -53,6 +53,7 @@ pub(crate) async fn write(world: Arc<World>, number: usize, seed: u64) {
             Outcome::Done(_)
             | Outcome::Gone(_)
             | Outcome::Mismatch(_)
+            | Outcome::Differed
             | Outcome::Absent(_)
             | Outcome::Value(_) => sleep(PAUSE).await,
         }
@@ -66,6 +67,7 @@ fn note(world: &World, outcome: Outcome) {
         Outcome::Done(_)
         | Outcome::Gone(_)
         | Outcome::Mismatch(_)
+        | Outcome::Differed
         | Outcome::Absent(_)
         | Outcome::Value(_) => world.acknowledged(),
     }
@@ -95,9 +97,7 @@ async fn ask(client: &Client, number: usize, action: Action) -> Outcome {
             let md5 = Md5::of(content(expected).as_bytes()).to_string();
             match client.publish_cas(&key, &content(value), &md5).await {
                 Ok(answer) if answer.status == 200 => Outcome::Done(Revision(answer.revision())),
-                Ok(answer) if answer.status == 500 && answer.text() == "false" => {
-                    Outcome::Mismatch(Revision(answer.revision()))
-                }
+                Ok(answer) if answer.status == 500 && answer.text() == "false" => Outcome::Differed,
                 Ok(_) | Err(_) => Outcome::Unknown,
             }
         }

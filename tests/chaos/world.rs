@@ -26,8 +26,8 @@ const TURN: Duration = Duration::from_secs(4);
 pub(crate) const SMALL_DISK: usize = 2;
 const SMALL_DISK_BYTES: &str = "96m";
 /// The least that must go on, each second: a run in which nothing happens proves nothing.
-const LEAST_WRITES: u64 = 20;
-const LEAST_READS: u64 = 20;
+const LEAST_WRITES: u64 = 10;
+const LEAST_READS: u64 = 10;
 const LEAST_NEWS: u64 = 2;
 
 /// What all clients share.

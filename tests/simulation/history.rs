@@ -47,6 +47,8 @@ pub(crate) enum Outcome {
     Gone(Revision),
     /// Compare-and-set found another content.
     Mismatch(Revision),
+    /// The same, without word of when: HTTP names the revision that the node had then reached.
+    Differed,
     /// Removed something that was not there.
     Absent(Revision),
     /// Read.
@@ -61,7 +63,7 @@ impl Outcome {
             | Self::Gone(revision)
             | Self::Mismatch(revision)
             | Self::Absent(revision) => Some(revision),
-            Self::Unknown | Self::Refused | Self::Value(_) => None,
+            Self::Unknown | Self::Refused | Self::Differed | Self::Value(_) => None,
         }
     }
 }

@@ -56,6 +56,7 @@ fn counts(operation: &Operation) -> bool {
         Outcome::Done(_)
         | Outcome::Gone(_)
         | Outcome::Mismatch(_)
+        | Outcome::Differed
         | Outcome::Absent(_)
         | Outcome::Value(_) => true,
     }
@@ -69,7 +70,7 @@ fn step(operation: &Operation, register: Option<Value>) -> Option<Option<Value>>
         (Action::CompareAndSet { expected, value }, Outcome::Done(_) | Outcome::Unknown) => {
             fits(register.is_none_or(|stored| stored == expected), Some(value))
         }
-        (Action::CompareAndSet { expected, .. }, Outcome::Mismatch(_)) => {
+        (Action::CompareAndSet { expected, .. }, Outcome::Mismatch(_) | Outcome::Differed) => {
             fits(register.is_some_and(|stored| stored != expected), register)
         }
         (Action::Remove, Outcome::Done(_) | Outcome::Unknown) => fits(register.is_some(), None),

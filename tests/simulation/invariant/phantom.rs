@@ -20,7 +20,7 @@ pub(crate) fn check(history: &History) -> Vec<String> {
         let why = match write.map(|write| write.outcome) {
             None => "was never written",
             Some(Outcome::Refused) => "was refused",
-            Some(Outcome::Mismatch(_)) => "did not compare",
+            Some(Outcome::Mismatch(_) | Outcome::Differed) => "did not compare",
             Some(_) => continue,
         };
         let text: String = text.chars().take(12).collect();

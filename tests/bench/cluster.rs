@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::ValueEnum;
 use tempfile::TempDir;
 
@@ -140,6 +140,20 @@ impl Cluster {
             return etcd::get_once(address, &data_id(key));
         }
         read(address, key)
+    }
+
+    /// Ends one node: as an operator does, or as a power cut does.
+    pub(crate) fn end(&mut self, node: usize, is_planned: bool) -> anyhow::Result<()> {
+        ensure!(node < self.servers.len(), "no such node");
+        let server = self.servers.remove(node);
+        if is_planned { server.terminate() } else { server.kill() }
+    }
+
+    /// Starts the node that [`Cluster::end`] ended.
+    pub(crate) fn start_again(&mut self, node: usize) -> anyhow::Result<()> {
+        let launch = self.launches.get(node).context("no such node")?;
+        self.servers.insert(node, Server::spawn(launch)?);
+        Ok(())
     }
 
     /// Fails with the end of its log when a server has ended by itself.

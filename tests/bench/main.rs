@@ -13,6 +13,7 @@ mod echo;
 mod etcd;
 mod fleet;
 mod get;
+mod handover;
 mod http;
 mod load;
 mod measure;
@@ -34,7 +35,9 @@ use options::{Options, Scenario};
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let Some(scenario) = options.scenario_to_run() else {
-        println!("nothing measured: name a scenario (publish, get, poll, start, snapshot, all)");
+        println!(
+            "nothing measured: name a scenario (publish, get, poll, start, snapshot, handover, all)"
+        );
         return Ok(());
     };
     if scenario == Scenario::Echo {
@@ -57,6 +60,9 @@ fn main() -> anyhow::Result<()> {
     }
     if all || scenario == Scenario::Snapshot {
         snapshot::run(&options)?;
+    }
+    if all || scenario == Scenario::Handover {
+        handover::run(&options)?;
     }
     Ok(())
 }

@@ -20,6 +20,8 @@ pub(crate) enum Scenario {
     Start,
     /// Publishes while snapshots of a large state are built.
     Snapshot,
+    /// The gap in writes when the leader is stopped and when it is killed.
+    Handover,
     /// All of these, one after the other.
     All,
     /// Serves the echo baseline; the benchmark starts itself like this.

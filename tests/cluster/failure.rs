@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use crate::harness::{Cluster, Key, Probe, Read, Seed, Writers, stays, within};
+use crate::harness::{Cluster, Key, Probe, Read, Seed, Writers, stays, wait_until, within};
 use crate::poll::{HOLD, SOON, answer, hold};
 
 /// A write waits at most 5 s inside the server, and is answered within this.
@@ -104,6 +105,49 @@ async fn a_stopped_leader_serves_no_stale_linearizable_read() {
     assert!(refused || answered.content() == Some("new"), "{answered:?}");
     cluster.leader().await;
     cluster.agree().await;
+}
+
+/// Many short pauses, each a little longer than an election time-out, and one long one.
+async fn check_paused_leaders(pauses: &[Duration]) {
+    let cluster = Cluster::start(3).await;
+    for (round, pause) in pauses.iter().enumerate() {
+        let key = Key::new(format!("round-{round}"));
+        cluster.client(0).publish(&key, "old").await.acknowledged();
+        cluster.agree().await;
+        let stopped = cluster.leader().await;
+        let other = cluster.client((stopped + 1) % 3);
+        cluster.nodes()[stopped].signal("STOP");
+        let began = Instant::now();
+        wait_until("a write at another leader", WRITE_GAP * 2, async || {
+            other.publish(&key, "new").await.is_acknowledged().then_some(())
+        })
+        .await;
+        tokio::time::sleep(pause.saturating_sub(began.elapsed())).await;
+        // They wait in its sockets when it goes on, and it may think itself the leader still.
+        let mut reads = JoinSet::new();
+        for _ in 0..20 {
+            let (client, key) = (cluster.client(stopped).clone(), key.clone());
+            reads.spawn(async move { client.get(&key, Read::Linearizable).await });
+        }
+        tokio::task::yield_now().await;
+        cluster.nodes()[stopped].signal("CONT");
+        for answered in reads.join_all().await {
+            let answered = answered.unwrap();
+            let refused = answered.status == 503;
+            assert!(refused || answered.content() == Some("new"), "{round}: {answered:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_was_paused_again_and_again_serves_nothing_stale() {
+    check_paused_leaders(&[Duration::from_millis(1500); 5]).await;
+}
+
+#[tokio::test]
+#[ignore = "takes 35 s: for those who ask for it"]
+async fn a_leader_that_was_paused_for_thirty_seconds_serves_nothing_stale() {
+    check_paused_leaders(&[Duration::from_secs(30)]).await;
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod away;
 mod backup;
 mod crash;
 mod damage;
+mod disk;
 mod endurance;
 mod failure;
 mod form;

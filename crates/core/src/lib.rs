@@ -12,5 +12,6 @@ pub mod kind;
 pub mod poll;
 pub mod record;
 pub mod store;
+pub mod subscribe;
 pub mod time;
 pub mod watch;

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use quorate_core::poll::PollService;
 use quorate_core::store::Store;
+use quorate_core::subscribe::Subscribers;
 use quorate_core::watch::{AnnounceQueue, WatchIndex};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) log: LogHandle,
     pub(crate) applied: Arc<Applied>,
     pub(crate) polls: Arc<PollService>,
+    pub(crate) subscribers: Subscribers,
     pub(crate) index: Arc<WatchIndex>,
     pub(crate) leader: watch::Sender<Option<Leader>>,
     /// The highest term in which a leader has called this process.
@@ -110,6 +112,12 @@ impl Node {
     #[must_use]
     pub fn polls(&self) -> &Arc<PollService> {
         &self.inner.polls
+    }
+
+    /// The connections that listen at this node.
+    #[must_use]
+    pub fn subscribers(&self) -> &Subscribers {
+        &self.inner.subscribers
     }
 
     /// Who waits for which key.

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use quorate_core::poll::{Capacity, PollService};
 use quorate_core::store::Store;
+use quorate_core::subscribe::{AllWaiters, Subscribers};
 use quorate_core::watch::{AnnounceQueue, WatchIndex};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -268,6 +269,7 @@ async fn assemble(
         log: handle,
         applied,
         polls,
+        subscribers: Subscribers::default(),
         index,
         leader: watch::Sender::new(None),
         heard: watch::Sender::new(0),
@@ -321,7 +323,8 @@ impl Inner {
         let announce = async move {
             let store = Arc::clone(&inner.applied.store);
             let lookup = move |key: &_| store.md5(key);
-            inner.applied.announce.run(lookup, &*inner.polls).await;
+            let waiters = AllWaiters { polls: &inner.polls, subscribers: &inner.subscribers };
+            inner.applied.announce.run(lookup, &waiters).await;
         };
         self.spawn_on(runtime, announce);
         let polls = Arc::clone(&self.polls);

@@ -69,13 +69,13 @@ pub(crate) struct App {
 
 /// See [`App`].
 pub(crate) struct Shared {
-    node: Node,
+    pub(crate) node: Node,
     limits: Limits,
-    metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     registry: Arc<Registry>,
-    bodies: Budget,
+    pub(crate) bodies: Budget,
     switches: Switches,
-    self_ip: Box<str>,
+    pub(crate) self_ip: Box<str>,
     /// Lets operators in from beyond this machine.
     cluster_secret: Option<Box<str>>,
 }
@@ -117,7 +117,7 @@ impl App {
         }
     }
 
-    fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.limits.deadline
     }
 }

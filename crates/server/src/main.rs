@@ -11,6 +11,7 @@ mod health;
 mod http;
 mod metrics;
 mod operations;
+mod parameters;
 mod run;
 mod sockets;
 mod switches;

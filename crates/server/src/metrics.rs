@@ -95,6 +95,17 @@ pub(crate) struct Metrics {
     pub(crate) connections: Level,
     /// Connections that were closed at once, for there were too many.
     pub(crate) connections_refused: Counter,
+    /// Pushes to gRPC clients that were handed to their connections.
+    pub(crate) pushes_sent: Counter,
+    /// Those that were acknowledged.
+    pub(crate) pushes_acknowledged: Counter,
+    /// Those that were refused, or not acknowledged in time.
+    pub(crate) pushes_lost: Counter,
+    /// gRPC connections that were closed for their silence.
+    pub(crate) connections_given_up: Counter,
+    grpc_connections: Level,
+    grpc_watches: Level,
+    grpc_waiting: Level,
     /// Requests that ended in a panic, and their connections with them.
     pub(crate) panics: Counter,
     held_polls: Level,
@@ -135,6 +146,13 @@ impl Metrics {
             polls,
             connections: Level::default(),
             connections_refused: Counter::default(),
+            pushes_sent: Counter::default(),
+            pushes_acknowledged: Counter::default(),
+            pushes_lost: Counter::default(),
+            connections_given_up: Counter::default(),
+            grpc_connections: Level::default(),
+            grpc_watches: Level::default(),
+            grpc_waiting: Level::default(),
             panics: Counter::default(),
             held_polls: Level::default(),
             poll_keys: Level::default(),
@@ -168,7 +186,48 @@ impl Metrics {
             "HTTP connections closed at once, for there were too many",
             self.connections_refused.clone(),
         );
+        self.register_grpc(registry);
         registry.register("http_panics", "Requests that ended in a panic", self.panics.clone());
+    }
+
+    fn register_grpc(&self, registry: &mut Registry) {
+        for (name, help, level) in [
+            ("grpc_connections", "gRPC connections open", &self.grpc_connections),
+            ("grpc_watches", "Keys that gRPC connections listen to", &self.grpc_watches),
+            (
+                "grpc_pushes_waiting",
+                "Notices of changed keys that wait or are not acknowledged",
+                &self.grpc_waiting,
+            ),
+        ] {
+            registry.register(name, help, level.clone());
+        }
+        for (name, help, counter) in [
+            ("grpc_pushes_sent", "Pushes handed to gRPC connections", &self.pushes_sent),
+            ("grpc_pushes_acknowledged", "Pushes that clients took", &self.pushes_acknowledged),
+            (
+                "grpc_pushes_lost",
+                "Pushes that clients refused or did not acknowledge in time",
+                &self.pushes_lost,
+            ),
+            (
+                "grpc_connections_given_up",
+                "gRPC connections closed for their silence",
+                &self.connections_given_up,
+            ),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+    }
+
+    /// Sets what is counted now and then.
+    pub(crate) fn sample_grpc(&self, connections: usize, watches: usize, waiting: usize) {
+        let set = |level: &Level, value: usize| {
+            level.set(u64::try_from(value).unwrap_or(u64::MAX));
+        };
+        set(&self.grpc_connections, connections);
+        set(&self.grpc_watches, watches);
+        set(&self.grpc_waiting, waiting);
     }
 
     /// Counts an answer.

@@ -85,8 +85,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         config.advertise.at_port(ports.peer).to_string().rsplit_once(':').map_or("", |(ip, _)| ip),
     );
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    tasks.spawn(http::serve(http, app, stop.clone()));
-    tasks.spawn(grpc::serve(grpc, stop.clone()));
+    tasks.spawn(http::serve(http, app.clone(), stop.clone()));
+    tasks.spawn(grpc::serve(grpc, app, connections, stop.clone()));
     write_ports(&config.data_dir, &ports)?;
     tracing::info!(http = ports.http, grpc = ports.grpc, peer = ports.peer,
         advertise = %me.peer, held_polls = held, version = env!("CARGO_PKG_VERSION"), "serving");

@@ -115,15 +115,21 @@ impl Budget {
         share: &mut Option<OwnedSemaphorePermit>,
         bytes: usize,
     ) -> Result<(), Refused> {
+        let is_taken = self.take(share, bytes);
+        if is_taken { Ok(()) } else { Err(Box::new(failed(&Failure::BodiesInFlight))) }
+    }
+
+    /// Adds so many bytes to a share of what may be in memory; false when that is too much.
+    pub(crate) fn take(&self, share: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> bool {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let more = Arc::clone(&self.free)
-            .try_acquire_many_owned(bytes)
-            .map_err(|_| Box::new(failed(&Failure::BodiesInFlight)))?;
+        let Ok(more) = Arc::clone(&self.free).try_acquire_many_owned(bytes) else {
+            return false;
+        };
         match share {
             Some(share) => share.merge(more),
             None => *share = Some(more),
         }
-        Ok(())
+        true
     }
 
     fn too_large(&self, path: &str) -> Refused {

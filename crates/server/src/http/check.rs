@@ -1,64 +1,13 @@
-//! The parameter check in front of the controllers (config.md §1.2, layer A), and what the v1
-//! controllers check themselves (layer B).
+//! The rules of parameters ([`crate::parameters`]) in the form of v1: layer A ends in a text with
+//! no-cache headers, layer B in `caused: …;`.
 
 use std::borrow::Cow;
 
-use quorate_core::content::MAX_CONTENT_UNITS;
-use quorate_core::key::{DataId, Group, GroupKey, NamespaceId, is_key_character};
+use quorate_core::key::GroupKey;
 
 use super::pairs::Pairs;
 use super::response::{Refused, check_failed, invalid, malformed};
-
-/// A parameter of layer A: its name in the refusal, its limit in UTF-16 units, what it may hold.
-struct Rule {
-    name: &'static str,
-    limit: usize,
-    allows: fn(char) -> bool,
-}
-
-const NAMESPACE: Rule = Rule {
-    name: "namespaceId/tenant",
-    limit: 64,
-    allows: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'),
-};
-const DATA_ID: Rule = Rule { name: "dataId", limit: 256, allows: is_plain };
-const GROUP: Rule = Rule { name: "group", limit: 128, allows: is_plain };
-const IP: Rule = Rule {
-    name: "ip",
-    limit: 128,
-    allows: |c| !c.is_whitespace() && !('\u{4e00}'..='\u{9fa5}').contains(&c),
-};
-
-const fn is_plain(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':')
-}
-
-impl Rule {
-    /// Blank values pass.
-    fn check(&self, value: &str) -> Result<(), Refused> {
-        if value.trim().is_empty() {
-            return Ok(());
-        }
-        let Self { name, limit, allows } = self;
-        if is_longer(value, *limit) {
-            return Err(check_failed(&format!(
-                "Param '{name}' is illegal, the param length should not exceed {limit}."
-            )));
-        }
-        if !value.chars().all(allows) {
-            return Err(check_failed(&format!(
-                "Param '{name}' is illegal, illegal characters should not appear in the param."
-            )));
-        }
-        Ok(())
-    }
-}
-
-/// Lengths are counted as the reference's language does: in UTF-16 units, of which a text has at
-/// most one for each byte.
-pub(crate) fn is_longer(text: &str, limit: usize) -> bool {
-    text.len() > limit && text.encode_utf16().nth(limit).is_some()
-}
+use crate::parameters::{self, DATA_ID, GROUP, IP, NAMESPACE, Rule};
 
 /// Layer A of a request about one configuration.
 pub(crate) fn parameters(pairs: &Pairs<'_>) -> Result<(), Refused> {
@@ -69,63 +18,44 @@ pub(crate) fn parameters(pairs: &Pairs<'_>) -> Result<(), Refused> {
         (&IP, &["ip"]),
     ];
     for (rule, names) in sources {
-        rule.check(&pairs.first_filled(names).map_err(malformed)?)?;
+        let value = pairs.first_filled(names).map_err(malformed)?;
+        rule.check(&value).map_err(|why| check_failed(&why))?;
     }
     Ok(())
 }
 
 /// Layer A of one line of a long poll.
 pub(crate) fn listened(data_id: &str, group: &str, tenant: &str) -> Result<(), Refused> {
-    NAMESPACE.check(tenant)?;
-    DATA_ID.check(data_id)?;
-    GROUP.check(group)
+    parameters::parts(tenant, data_id, group).map_err(|why| check_failed(&why))
 }
 
 /// Layer B: the three parts of a key, the namespace first.
 pub(crate) fn key(tenant: &str, data_id: &str, group: &str) -> Result<GroupKey, Refused> {
-    let tenant = tenant.trim();
-    if !tenant.chars().all(is_key_character) {
-        return Err(invalid("invalid tenant"));
-    }
-    let namespace = NamespaceId::parse_or_public(tenant)
-        .map_err(|_| invalid(&format!("too long tenant, over {}", NamespaceId::MAX_CHARS)))?;
-    let data_id = DataId::parse(data_id.trim())
-        .map_err(|_| invalid(&format!("invalid dataId : {data_id}")))?;
-    let group = Group::parse(group).map_err(|_| invalid(&format!("invalid group : {group}")))?;
-    Ok(GroupKey::new(&namespace, &group, &data_id))
+    parameters::key(tenant, data_id, group).map_err(|why| invalid(&why))
 }
 
 /// Layer B: a content is there and not too large.
 pub(crate) fn content(content: &str) -> Result<(), Refused> {
-    if content.trim().is_empty() {
-        return Err(invalid(&format!("content is blank : {content}")));
-    }
-    if is_longer(content, MAX_CONTENT_UNITS) {
-        return Err(invalid(&format!("invalid content, over {MAX_CONTENT_UNITS}")));
-    }
-    Ok(())
+    parameters::content(content).map_err(|why| invalid(&why))
 }
 
 /// Layer B: the tag of a release, `None` when blank.
 pub(crate) fn tag(tag: Option<Cow<'_, str>>) -> Result<Option<Cow<'_, str>>, Refused> {
-    const LIMIT: usize = 16;
     let Some(tag) = tag.filter(|tag| !tag.trim().is_empty()) else {
         return Ok(None);
     };
-    if !tag.trim().chars().all(is_key_character) {
-        return Err(invalid(&format!("invalid tag : {tag}")));
-    }
-    if is_longer(&tag, LIMIT) {
-        return Err(invalid(&format!("too long tag, over {LIMIT}")));
-    }
+    parameters::tag(&tag).map_err(|why| invalid(&why))?;
     Ok(Some(tag))
 }
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::content::MAX_CONTENT_UNITS;
+
     use super::super::pairs::Form;
     use super::super::response::tests::seen;
     use super::*;
+    use crate::parameters::is_longer;
 
     fn refused<T>(result: Result<T, Refused>) -> String {
         result.err().map_or_else(String::new, |refused| seen(*refused).2)

@@ -1,0 +1,164 @@
+//! Connections that listen until they end, beside polls that listen once.
+//!
+//! A subscriber registers in the [`WatchIndex`](crate::watch::WatchIndex) under a number that it
+//! gets here; the announcer finds it by that number. The highest bit of a waiter's number tells
+//! subscribers from polls.
+
+use std::sync::Arc;
+use std::task::Waker;
+
+use parking_lot::RwLock;
+
+use crate::poll::PollService;
+use crate::watch::{Change, WaiterId, Waiters};
+
+const SUBSCRIBER: u32 = 1 << 31;
+
+/// Who is told of changes for as long as it is registered.
+pub trait Subscriber: Send + Sync {
+    /// A key that it listens to has another md5 than it claimed. Called under a shard's lock: it
+    /// must not touch the index, and gives its waker instead of using it. `tag` is what it
+    /// registered with.
+    fn changed(&self, change: &Arc<Change>, tag: u8) -> Option<Waker>;
+}
+
+/// The subscribers of a node by number.
+#[derive(Default)]
+pub struct Subscribers {
+    table: RwLock<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    slots: Vec<Option<Arc<dyn Subscriber>>>,
+    free: Vec<u32>,
+}
+
+impl std::fmt::Debug for Subscribers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscribers").field("count", &self.count()).finish()
+    }
+}
+
+impl Subscribers {
+    /// Gives a subscriber a number; `None` when two thousand million have one.
+    pub fn enter(&self, subscriber: Arc<dyn Subscriber>) -> Option<WaiterId> {
+        let mut table = self.table.write();
+        let number = match table.free.pop() {
+            Some(number) => number,
+            None => {
+                let number = u32::try_from(table.slots.len()).ok()?;
+                table.slots.push(None);
+                number
+            }
+        };
+        // The largest number with the bit stands for nobody.
+        let id = WaiterId::new(number | SUBSCRIBER).filter(|_| number < SUBSCRIBER - 1)?;
+        *table.slots.get_mut(number as usize)? = Some(subscriber);
+        Some(id)
+    }
+
+    /// Takes the number back. Its registrations in the index must have been ended before.
+    pub fn leave(&self, id: WaiterId) {
+        let number = id.number() & !SUBSCRIBER;
+        let mut table = self.table.write();
+        let left = table.slots.get_mut(number as usize).and_then(Option::take);
+        if left.is_some() {
+            table.free.push(number);
+        }
+        drop(table);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let table = self.table.read();
+        table.slots.len() - table.free.len()
+    }
+
+    /// Everybody who is there now.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<dyn Subscriber>> {
+        self.table.read().slots.iter().flatten().cloned().collect()
+    }
+}
+
+/// Both kinds of waiters, for the announcer.
+#[derive(Debug)]
+pub struct AllWaiters<'a> {
+    /// Polls.
+    pub polls: &'a PollService,
+    /// Subscribers.
+    pub subscribers: &'a Subscribers,
+}
+
+impl Waiters for AllWaiters<'_> {
+    fn wake(
+        &self,
+        waiter: WaiterId,
+        change: &Arc<Change>,
+        tag: u8,
+        wakers: &mut Vec<Waker>,
+    ) -> bool {
+        if waiter.number() & SUBSCRIBER == 0 {
+            return self.polls.wake(waiter, change, tag, wakers);
+        }
+        let table = self.subscribers.table.read();
+        let slot = table.slots.get((waiter.number() & !SUBSCRIBER) as usize);
+        let Some(subscriber) = slot.and_then(Option::as_ref) else { return false };
+        wakers.extend(subscriber.changed(change, tag));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::key::{DataId, Group, GroupKey, NamespaceId};
+    use crate::poll::Capacity;
+    use crate::watch::{ClientMd5, WatchIndex};
+
+    #[derive(Default)]
+    struct Counting(AtomicU32);
+
+    impl Subscriber for Counting {
+        fn changed(&self, _: &Arc<Change>, tag: u8) -> Option<Waker> {
+            self.0.fetch_add(u32::from(tag), Ordering::SeqCst);
+            None
+        }
+    }
+
+    #[test]
+    fn numbers_are_used_again_and_lead_to_their_owner() {
+        let subscribers = Subscribers::default();
+        let (one, other) = (Arc::new(Counting::default()), Arc::new(Counting::default()));
+        let id = subscribers.enter(Arc::<Counting>::clone(&one)).unwrap();
+        subscribers.leave(id);
+        subscribers.leave(id);
+        let again = subscribers.enter(Arc::<Counting>::clone(&other)).unwrap();
+        let second = subscribers.enter(Arc::<Counting>::clone(&one)).unwrap();
+        assert_eq!((id, subscribers.count()), (again, 2));
+        assert_ne!(again, second);
+
+        let index = Arc::new(WatchIndex::new());
+        let capacity = Capacity { polls: 1, keys: 1 };
+        let polls = PollService::new(Arc::clone(&index), capacity, Instant::now());
+        let waiters = AllWaiters { polls: &polls, subscribers: &subscribers };
+        let key = GroupKey::new(
+            &NamespaceId::public(),
+            &Group::parse("G").unwrap(),
+            &DataId::parse("d").unwrap(),
+        );
+        let listener = index.listen(key.clone(), ClientMd5::Empty, 7, again).unwrap();
+        let change = Arc::new(Change::new(key, None, Instant::now()));
+        assert!(waiters.wake(again, &change, 7, &mut Vec::new()));
+        assert_eq!((other.0.load(Ordering::SeqCst), one.0.load(Ordering::SeqCst)), (7, 0));
+        index.unlisten(listener);
+        subscribers.leave(again);
+        assert!(!waiters.wake(again, &change, 7, &mut Vec::new()));
+    }
+}

@@ -15,6 +15,20 @@ pub(crate) fn free_addresses(count: usize) -> Vec<SocketAddr> {
     held.iter().map(|listener| listener.local_addr().expect("bound")).collect()
 }
 
+/// Peer, HTTP and gRPC address of so many nodes; clients look for gRPC at the HTTP port + 1000.
+pub(crate) fn free_nodes(count: usize) -> Vec<[SocketAddr; 3]> {
+    loop {
+        let addresses = free_addresses(2 * count);
+        let nodes = addresses.chunks(2).map(|own| {
+            let grpc = SocketAddr::new(own[1].ip(), own[1].port().checked_add(1000)?);
+            (!addresses.contains(&grpc)).then_some([own[0], own[1], grpc])
+        });
+        if let Some(nodes) = nodes.collect() {
+            return nodes;
+        }
+    }
+}
+
 /// 127.20.0.1 to 127.219.249.250.
 fn loopback(pid: u32, call: u32) -> Ipv4Addr {
     let number = pid.wrapping_mul(251).wrapping_add(call) % (200 * 250 * 250);

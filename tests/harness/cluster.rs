@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::address::free_addresses;
+use super::address::{free_addresses, free_nodes};
 use super::client::Client;
 use super::node::{Node, Options, signal};
 use super::state::{RaftState, Role};
@@ -36,14 +36,9 @@ impl Cluster {
 
     /// `count` nodes that have not started yet.
     pub(crate) async fn prepare(count: usize, options: &Options) -> Self {
-        let addresses = free_addresses(3 * count);
-        let peers = &addresses[..count];
-        let nodes = (0..count)
-            .map(|at| {
-                let own = [addresses[at], addresses[count + at], addresses[2 * count + at]];
-                Node::new(own, peers, options)
-            })
-            .collect();
+        let all = free_nodes(count);
+        let peers: Vec<_> = all.iter().map(|own| own[0]).collect();
+        let nodes = all.into_iter().map(|own| Node::new(own, &peers, options)).collect();
         Self { nodes, _slot: Some(SLOTS.acquire().await.expect("never closed")) }
     }
 

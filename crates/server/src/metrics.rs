@@ -191,33 +191,41 @@ impl Metrics {
     }
 
     fn register_grpc(&self, registry: &mut Registry) {
-        for (name, help, level) in [
-            ("grpc_connections", "gRPC connections open", &self.grpc_connections),
-            ("grpc_watches", "Keys that gRPC connections listen to", &self.grpc_watches),
-            (
-                "grpc_pushes_waiting",
-                "Notices of changed keys that wait or are not acknowledged",
-                &self.grpc_waiting,
-            ),
-        ] {
-            registry.register(name, help, level.clone());
-        }
-        for (name, help, counter) in [
-            ("grpc_pushes_sent", "Pushes handed to gRPC connections", &self.pushes_sent),
-            ("grpc_pushes_acknowledged", "Pushes that clients took", &self.pushes_acknowledged),
-            (
-                "grpc_pushes_lost",
-                "Pushes that clients refused or did not acknowledge in time",
-                &self.pushes_lost,
-            ),
-            (
-                "grpc_connections_given_up",
-                "gRPC connections closed for their silence",
-                &self.connections_given_up,
-            ),
-        ] {
-            registry.register(name, help, counter.clone());
-        }
+        registry.register(
+            "grpc_connections",
+            "gRPC connections open",
+            self.grpc_connections.clone(),
+        );
+        registry.register(
+            "grpc_watches",
+            "Keys that gRPC connections listen to",
+            self.grpc_watches.clone(),
+        );
+        registry.register(
+            "grpc_pushes_waiting",
+            "Notices of changed keys that wait or are not acknowledged",
+            self.grpc_waiting.clone(),
+        );
+        registry.register(
+            "grpc_pushes_sent",
+            "Pushes handed to gRPC connections",
+            self.pushes_sent.clone(),
+        );
+        registry.register(
+            "grpc_pushes_acknowledged",
+            "Pushes that clients took",
+            self.pushes_acknowledged.clone(),
+        );
+        registry.register(
+            "grpc_pushes_lost",
+            "Pushes that clients refused or did not acknowledge in time",
+            self.pushes_lost.clone(),
+        );
+        registry.register(
+            "grpc_connections_given_up",
+            "gRPC connections closed for their silence",
+            self.connections_given_up.clone(),
+        );
     }
 
     /// Sets what is counted now and then.

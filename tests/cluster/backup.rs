@@ -42,8 +42,8 @@ async fn a_backup_restored_is_the_state_at_its_revision() {
         all.client(number % 3).publish(&key(number), &content).await.acknowledged();
     }
     all.client(0).remove(&key(7)).await.acknowledged();
-    wait_until("feature level 2", READY, async || {
-        (cluster_status(all.client(0)).await["featureLevel"] == 2).then_some(())
+    wait_until("the feature level of this release", READY, async || {
+        (cluster_status(all.client(0)).await["featureLevel"] == 3).then_some(())
     })
     .await;
     let before = all.agree().await;

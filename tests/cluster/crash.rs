@@ -135,7 +135,7 @@ async fn a_truncation_once_it_is_written() {
         .await;
         all.node(leader).kill();
     };
-    let key = Key::new("never acknowledged");
+    let key = Key::new("never-acknowledged");
     let (outcome, ()) = tokio::join!(client.publish(&key, "x"), killed);
     assert!(!outcome.is_acknowledged());
     for at in &others {

@@ -22,10 +22,10 @@ async fn members(all: &Cluster, at: usize) -> Vec<(String, String, bool)> {
     members.map(|it| (text(&it["id"]), text(&it["peer"]), it["isVoter"] == true)).collect()
 }
 
-async fn until_level_two(all: &Cluster) {
-    wait_until("feature level 2", READY, async || {
+async fn until_own_level(all: &Cluster) {
+    wait_until("the feature level of this release", READY, async || {
         let status = cluster_status(all.client(0)).await;
-        (status["featureLevel"] == 2).then_some(())
+        (status["featureLevel"] == 3).then_some(())
     })
     .await;
 }
@@ -86,7 +86,7 @@ async fn all_nodes_move_at_once_and_find_each_other_by_the_configured_names() {
 #[tokio::test]
 async fn a_lost_disk_is_replaced_and_the_old_id_never_comes_back() {
     let mut all = Cluster::start_with(3, &quick_replace()).await;
-    until_level_two(&all).await;
+    until_own_level(&all).await;
     let lost = all.followers().await[0];
     let other = (lost + 1) % 3;
     let key = Key::new("survivor");

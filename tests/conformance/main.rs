@@ -81,8 +81,24 @@ async fn publish_get_and_remove() {
 }
 
 #[tokio::test]
-async fn switched_off_forms_and_cluster_routes() {
-    check("switched_off_and_cluster").await;
+async fn routes_of_the_cluster() {
+    check("cluster_routes").await;
+}
+
+#[tokio::test]
+async fn administration() {
+    check("administration").await;
+}
+
+#[tokio::test]
+async fn routes_of_old_generations_that_are_switched_off() {
+    let off = Options::default()
+        .switch("--compatibility-console=false")
+        .switch("--compatibility-admin=false");
+    let cluster = Cluster::alone(&off).await;
+    for vector in &Vector::load("switched_off") {
+        run(vector, cluster.client(0)).await;
+    }
 }
 
 #[tokio::test]

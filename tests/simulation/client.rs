@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quorate_core::command::{
-    Command, Describe, ExpectedMd5, Outcome as Applied, Publish, Remove, Reply, Writer,
+    Cause, Command, Describe, ExpectedMd5, Outcome as Applied, Presence, Publish, Remove, Reply,
+    Writer,
 };
 use quorate_core::content::{ContentType, Md5};
 use quorate_core::kind::config::ConfigDatum;
@@ -62,7 +63,7 @@ fn draw(world: &World, running: &Running, key: usize, random: &mut Random) -> Ac
 fn command(world: &World, key: usize, action: Action) -> Command {
     let key = world.keys[key].clone();
     let writer = Writer::default();
-    let Some(value) = action.value() else { return Command::Remove(Remove { key, writer }) };
+    let Some(value) = action.value() else { return Command::Remove(Remove::new(key, writer)) };
     let content = Bytes::from(content(value));
     let expected = match action {
         Action::CompareAndSet { expected, .. } => {
@@ -79,6 +80,8 @@ fn command(world: &World, key: usize, action: Action) -> Command {
         describe: Describe::default(),
         writer,
         expected,
+        presence: Presence::Any,
+        cause: Cause::Publish,
     })
 }
 
@@ -140,6 +143,9 @@ fn judge(
                 Applied::CasMismatch => Outcome::Mismatch(revision),
                 Applied::Absent => Outcome::Absent(revision),
                 Applied::Superseded => Outcome::Unknown,
+                Applied::Exists | Applied::TooManyReleases | Applied::InUse => {
+                    unreachable!("nobody asks for that here")
+                }
             }
         }
         Err(ProposeError::NoLeader | ProposeError::Overloaded { .. } | ProposeError::DiskFull) => {

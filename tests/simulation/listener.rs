@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use quorate_core::content::Md5;
+use quorate_core::kind::gray::Labels;
 use quorate_core::poll::{PollEnd, PolledKey};
 use quorate_core::watch::ClientMd5;
 use quorate_raft::node::Node;
@@ -102,7 +103,7 @@ async fn poll(
         (keys, polled)
     };
     let store = Arc::clone(node.store());
-    let poll = node.polls().open(polled).ok()?;
+    let poll = node.polls().open(polled, Labels::default()).ok()?;
     drop(node);
     let holding = Holding(Weak::clone(&world), number);
     world

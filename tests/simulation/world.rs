@@ -12,6 +12,7 @@ use quorate_core::poll::Capacity;
 use quorate_raft::host::{Host, Simulation};
 use quorate_raft::node::Node;
 use quorate_raft::start::{NodeConfig, PeerCalls, StartError, WallClock};
+use quorate_raft::trim::HistoryBounds;
 use quorate_raft::types::Member;
 use tempfile::TempDir;
 
@@ -189,6 +190,7 @@ impl World {
             join_only: false,
             auto_replace: false,
             auto_replace_after: Duration::from_secs(30),
+            history: HistoryBounds::default(),
             secret: Some("secret".to_owned()),
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(400),

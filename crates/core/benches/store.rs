@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::Command as Process;
 
 use bytes::Bytes;
-use quorate_core::command::{Command, Describe, Proposal, ProposalId, Publish, Writer};
+use quorate_core::command::{
+    Cause, Command, Describe, Presence, Proposal, ProposalId, Publish, Writer,
+};
 use quorate_core::content::{ContentType, Md5};
 use quorate_core::key::GroupKey;
 use quorate_core::store::disk::{Batch, Disk, DiskOptions, Loaded};
@@ -55,6 +57,8 @@ fn publish(index: u64, number: u64) -> Result<Proposal> {
         describe: Describe::default(),
         writer: Writer { user: "nacos".to_owned(), ip: "10.0.0.1".to_owned() },
         expected: None,
+        presence: Presence::Any,
+        cause: Cause::Publish,
     };
     let id = ProposalId { origin: 1, nonce: 1, sequence: index + 1, floor: index };
     Ok(Proposal { id, time: LogTime(index), command: Command::Publish(publish) })

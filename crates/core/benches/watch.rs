@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use quorate_core::content::Md5;
 use quorate_core::key::{DataId, Group, GroupKey, NamespaceId};
+use quorate_core::kind::gray::{Labels, Standing};
 use quorate_core::poll::{Capacity, PollEnd, PollService, PolledKey};
 use quorate_core::watch::{AnnounceQueue, ClientMd5, WaiterId, WatchIndex};
 use tokio::runtime::{Builder, Runtime};
@@ -82,7 +83,8 @@ impl Node {
     /// A held poll that was looked at once, so that it waits.
     fn hold(&self, keys: Vec<PolledKey>) -> Pin<Box<impl Future<Output = PollEnd> + use<>>> {
         let deadline = Instant::now() + Duration::from_secs(100_000);
-        let mut wait = Box::pin(self.polls.open(keys).expect("room").wait(deadline));
+        let mut wait =
+            Box::pin(self.polls.open(keys, Labels::default()).expect("room").wait(deadline));
         assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         wait
     }
@@ -197,8 +199,9 @@ fn print_bare() {
     let mut context = Context::from_waker(Waker::noop());
     let mut all = SIZES.map(|count| Held::new(count, |node, polled| node.hold(vec![polled])));
     let nodes = all.each_ref().map(|held| Arc::clone(&held.node));
-    let mut announcers =
-        nodes.each_ref().map(|node| Box::pin(node.queue.run(|_| Some(NEW), &*node.polls)));
+    let mut announcers = nodes
+        .each_ref()
+        .map(|node| Box::pin(node.queue.run(|_| Standing::formal(Some(NEW)), &*node.polls)));
     for (what, rounds, cold) in [("cold", ROUNDS / 20, true), ("warm", ROUNDS, false)] {
         for round in 1..=rounds {
             for (held, announcer) in all.iter_mut().zip(&mut announcers) {
@@ -222,7 +225,7 @@ fn spawn_poll(runtime: &Runtime, node: &Arc<Node>, polled: PolledKey, done: &Sen
     let (node, done) = (Arc::clone(node), done.clone());
     runtime.spawn(async move {
         // Refused only at the end of a measurement.
-        let Ok(poll) = node.polls.open(vec![polled]) else { return };
+        let Ok(poll) = node.polls.open(vec![polled], Labels::default()) else { return };
         let end = poll.wait(Instant::now() + Duration::from_secs(100_000)).await;
         if let PollEnd::Changed { change, .. } = end {
             done.send(change.at.elapsed()).expect("the bench waits");
@@ -232,7 +235,8 @@ fn spawn_poll(runtime: &Runtime, node: &Arc<Node>, polled: PolledKey, done: &Sen
 
 fn spawn_announcer(runtime: &Runtime, node: &Arc<Node>) {
     let node = Arc::clone(node);
-    runtime.spawn(async move { node.queue.run(|_| Some(NEW), &*node.polls).await });
+    runtime
+        .spawn(async move { node.queue.run(|_| Standing::formal(Some(NEW)), &*node.polls).await });
 }
 
 fn wait_for_listeners(node: &Node, count: usize) {

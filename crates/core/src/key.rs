@@ -143,6 +143,12 @@ impl GroupKey {
         Self(Arc::from(format!("{namespace}{SEPARATOR}{group}{SEPARATOR}{data_id}")))
     }
 
+    /// Before every key of a namespace and after those of namespaces before it, for ranges.
+    #[must_use]
+    pub fn first_of(namespace: &NamespaceId) -> Self {
+        Self(Arc::from(format!("{namespace}{SEPARATOR}")))
+    }
+
     /// Reads the form that [`GroupKey::as_str`] gives, as stored in records.
     ///
     /// # Errors

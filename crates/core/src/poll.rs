@@ -30,6 +30,7 @@ use tokio::time::{Instant, timeout_at};
 use self::slots::{NEVER, Outcome, Slots};
 use crate::content::Md5;
 use crate::key::GroupKey;
+use crate::kind::gray::Labels;
 use crate::watch::{Change, ClientMd5, ListenerId, WaiterId, Waiters, WatchIndex, yield_now};
 
 /// Deadlines are kept in steps of this: never early, at most this late.
@@ -136,11 +137,16 @@ impl PollService {
         })
     }
 
-    /// Registers a poll under all its keys, which may be none. Compare after this.
+    /// Registers a poll under all its keys, which may be none, for a client with these labels.
+    /// Compare after this.
     ///
     /// # Errors
     /// [`PollRefused`] when the node holds as much as it may, or is stopping.
-    pub fn open(self: &Arc<Self>, keys: Vec<PolledKey>) -> Result<Poll, PollRefused> {
+    pub fn open(
+        self: &Arc<Self>,
+        keys: Vec<PolledKey>,
+        labels: Labels,
+    ) -> Result<Poll, PollRefused> {
         let Capacity { polls, keys: limit } = self.capacity;
         if !reserve(&self.held, 1, polls) {
             return Err(PollRefused::Polls { limit: polls });
@@ -156,7 +162,7 @@ impl PollService {
             if self.closed.load(Ordering::SeqCst) {
                 Err(PollRefused::Closed)
             } else {
-                slots.open().ok_or(PollRefused::Polls { limit: polls })
+                slots.open(labels).ok_or(PollRefused::Polls { limit: polls })
             }
         };
         let slot = slot.inspect_err(|_| {
@@ -267,12 +273,18 @@ impl Waiters for PollService {
         &self,
         waiter: WaiterId,
         change: &Arc<Change>,
-        tag: u8,
+        (tag, claim): (u8, ClientMd5),
         wakers: &mut Vec<Waker>,
     ) -> bool {
         let number = waiter.number();
-        let outcome = Outcome::Changed(Arc::clone(change), tag);
-        self.slots(number).lock().end(slot(number), outcome, wakers)
+        let mut slots = self.slots(number).lock();
+        if change.standing.releases.is_some() {
+            let labels = slots.labels(slot(number));
+            if !labels.is_some_and(|labels| change.concerns(labels, claim)) {
+                return false;
+            }
+        }
+        slots.end(slot(number), Outcome::Changed(Arc::clone(change), tag), wakers)
     }
 }
 

@@ -9,15 +9,17 @@ pub mod dump;
 mod state;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::command::Proposal;
-use crate::content::Md5;
+use crate::content::{ContentType, Md5};
 use crate::key::GroupKey;
 use crate::kind::config::ConfigDatum;
-use crate::time::Revision;
+use crate::kind::gray::{Gray, Labels, Rule, Standing};
+use crate::time::{LogTime, Revision};
 
 pub use state::{Applied, Change, Header, State, StateBuilder};
 
@@ -25,6 +27,71 @@ pub use state::{Applied, Change, Header, State, StateBuilder};
 #[derive(Debug, Default)]
 pub struct Store {
     state: RwLock<State>,
+}
+
+/// What a client sees of a configuration.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// What everybody gets who is in no rule.
+    Formal(ConfigDatum),
+    /// A gray release, and the type of the formal content when there is one.
+    Gray(Arc<Gray>, Option<ContentType>),
+}
+
+impl Seen {
+    /// The content, shared with the store.
+    #[must_use]
+    pub fn content(&self) -> Bytes {
+        match self {
+            Self::Formal(datum) => datum.content(),
+            Self::Gray(gray, _) => gray.content.clone(),
+        }
+    }
+
+    /// Of the content.
+    #[must_use]
+    pub fn md5(&self) -> Md5 {
+        match self {
+            Self::Formal(datum) => datum.md5(),
+            Self::Gray(gray, _) => gray.md5,
+        }
+    }
+
+    /// Declared type, of a release that of the formal content.
+    #[must_use]
+    pub fn content_type(&self) -> ContentType {
+        match self {
+            Self::Formal(datum) => datum.content_type(),
+            Self::Gray(_, content_type) => content_type.unwrap_or_default(),
+        }
+    }
+
+    /// The leader's time of the last write.
+    #[must_use]
+    pub fn modified(&self) -> LogTime {
+        match self {
+            Self::Formal(datum) => datum.modified(),
+            Self::Gray(gray, _) => gray.modified,
+        }
+    }
+
+    /// `encryptedDataKey`
+    #[must_use]
+    pub fn encrypted_data_key(&self) -> String {
+        match self {
+            Self::Formal(datum) => datum.detail().encrypted_data_key,
+            Self::Gray(gray, _) => gray.encrypted_data_key.to_string(),
+        }
+    }
+
+    /// The rule that chose it.
+    #[must_use]
+    pub fn rule(&self) -> Option<&Rule> {
+        match self {
+            Self::Formal(_) => None,
+            Self::Gray(gray, _) => Some(&gray.rule),
+        }
+    }
 }
 
 /// What one node can say of its state, to be compared with another's at the same revision.
@@ -52,10 +119,39 @@ impl Store {
         (state.config(key).cloned(), state.header().revision)
     }
 
-    /// The md5 of a configuration, if it exists.
+    /// What one client sees of a configuration, and the revision that this node has applied.
+    #[must_use]
+    pub fn seen(&self, key: &GroupKey, labels: &Labels) -> (Option<Seen>, Revision) {
+        let state = self.state.read();
+        let gray = state.releases(key).and_then(|releases| releases.matching(labels));
+        let seen = match gray {
+            Some(gray) => {
+                let content_type = state.config(key).map(ConfigDatum::content_type);
+                Some(Seen::Gray(Arc::clone(gray), content_type))
+            }
+            None => state.config(key).cloned().map(Seen::Formal),
+        };
+        (seen, state.header().revision)
+    }
+
+    /// The formal md5 of a configuration, if it exists.
     #[must_use]
     pub fn md5(&self, key: &GroupKey) -> Option<Md5> {
         self.state.read().config(key).map(|datum| datum.md5())
+    }
+
+    /// The md5 that one client sees.
+    #[must_use]
+    pub fn md5_for(&self, key: &GroupKey, labels: &Labels) -> Option<Md5> {
+        let state = self.state.read();
+        let gray = state.releases(key).and_then(|releases| releases.matching(labels));
+        gray.map_or_else(|| state.config(key).map(|datum| datum.md5()), |gray| Some(gray.md5))
+    }
+
+    /// What everybody sees of a key.
+    #[must_use]
+    pub fn standing(&self, key: &GroupKey) -> Standing {
+        self.state.read().standing(key)
     }
 
     /// The last applied revision.

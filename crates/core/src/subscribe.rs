@@ -9,17 +9,21 @@ use std::task::Waker;
 
 use parking_lot::RwLock;
 
+use crate::kind::gray::Labels;
 use crate::poll::PollService;
-use crate::watch::{Change, WaiterId, Waiters};
+use crate::watch::{Change, ClientMd5, WaiterId, Waiters};
 
 const SUBSCRIBER: u32 = 1 << 31;
 
 /// Who is told of changes for as long as it is registered.
 pub trait Subscriber: Send + Sync {
-    /// A key that it listens to has another md5 than it claimed. Called under a shard's lock: it
-    /// must not touch the index, and gives its waker instead of using it. `tag` is what it
-    /// registered with.
+    /// What a client with these labels sees of a key is not what it claimed.
+    /// Called under a shard's lock: it must not touch the index, and gives its waker instead of
+    /// using it. `tag` is what it registered with.
     fn changed(&self, change: &Arc<Change>, tag: u8) -> Option<Waker>;
+
+    /// By which gray releases are chosen for it.
+    fn labels(&self) -> &Labels;
 }
 
 /// The subscribers of a node by number.
@@ -97,15 +101,19 @@ impl Waiters for AllWaiters<'_> {
         &self,
         waiter: WaiterId,
         change: &Arc<Change>,
-        tag: u8,
+        registered: (u8, ClientMd5),
         wakers: &mut Vec<Waker>,
     ) -> bool {
         if waiter.number() & SUBSCRIBER == 0 {
-            return self.polls.wake(waiter, change, tag, wakers);
+            return self.polls.wake(waiter, change, registered, wakers);
         }
         let table = self.subscribers.table.read();
         let slot = table.slots.get((waiter.number() & !SUBSCRIBER) as usize);
         let Some(subscriber) = slot.and_then(Option::as_ref) else { return false };
+        let (tag, claim) = registered;
+        if !change.concerns(subscriber.labels(), claim) {
+            return false;
+        }
         wakers.extend(subscriber.changed(change, tag));
         true
     }
@@ -119,16 +127,21 @@ mod tests {
 
     use super::*;
     use crate::key::{DataId, Group, GroupKey, NamespaceId};
+    use crate::kind::gray::Standing;
     use crate::poll::Capacity;
-    use crate::watch::{ClientMd5, WatchIndex};
+    use crate::watch::WatchIndex;
 
     #[derive(Default)]
-    struct Counting(AtomicU32);
+    struct Counting(AtomicU32, Labels);
 
     impl Subscriber for Counting {
         fn changed(&self, _: &Arc<Change>, tag: u8) -> Option<Waker> {
             self.0.fetch_add(u32::from(tag), Ordering::SeqCst);
             None
+        }
+
+        fn labels(&self) -> &Labels {
+            &self.1
         }
     }
 
@@ -154,11 +167,13 @@ mod tests {
             &DataId::parse("d").unwrap(),
         );
         let listener = index.listen(key.clone(), ClientMd5::Empty, 7, again).unwrap();
-        let change = Arc::new(Change::new(key, None, Instant::now()));
-        assert!(waiters.wake(again, &change, 7, &mut Vec::new()));
+        let change = Arc::new(Change::new(key, Standing::default(), Instant::now()));
+        let other_md5 = ClientMd5::Other;
+        assert!(!waiters.wake(again, &change, (7, ClientMd5::Empty), &mut Vec::new()));
+        assert!(waiters.wake(again, &change, (7, other_md5), &mut Vec::new()));
         assert_eq!((other.0.load(Ordering::SeqCst), one.0.load(Ordering::SeqCst)), (7, 0));
         index.unlisten(listener);
         subscribers.leave(again);
-        assert!(!waiters.wake(again, &change, 7, &mut Vec::new()));
+        assert!(!waiters.wake(again, &change, (7, other_md5), &mut Vec::new()));
     }
 }

@@ -24,5 +24,6 @@ pub mod restore;
 pub mod snapshot;
 pub mod start;
 pub mod status;
+pub mod trim;
 pub mod types;
 pub mod verify;

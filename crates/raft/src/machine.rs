@@ -126,7 +126,7 @@ impl Done {
                 is_checkpoint = proposal.command == Command::Checkpoint;
                 let applied = store.proposal(revision, &proposal);
                 reply = (Some(proposal.id), applied.reply);
-                self.events.extend(applied.event);
+                self.events.extend(applied.events);
                 self.changes.extend(applied.changes);
             }
         }
@@ -246,10 +246,7 @@ impl Machine {
         // the state that was.
         let (announce, new) = (Arc::clone(&applied.announce), fresh.clone());
         let compared = applied.host.blocking(move || {
-            announce.queue_watched(Instant::now(), |key| {
-                let md5 = |state: &State| state.config(key).map(|datum| datum.md5());
-                md5(&old) != md5(&new)
-            });
+            announce.queue_watched(Instant::now(), |key| old.standing(key) != new.standing(key));
             drop(old);
         });
         if let Err(error) = compared.await {

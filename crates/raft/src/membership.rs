@@ -14,5 +14,5 @@ pub(crate) use self::hello::Myself;
 pub(crate) use self::tend::Tending;
 
 /// What this release can apply. Level 1 is release 0.1; 2 adds the feature level itself, retired
-/// nodes and checkpoints.
-pub const FEATURE_LEVEL: u32 = 2;
+/// nodes and checkpoints; 3 history, gray releases, namespaces and atomic changes.
+pub const FEATURE_LEVEL: u32 = 3;

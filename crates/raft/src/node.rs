@@ -216,6 +216,12 @@ impl Node {
         }
     }
 
+    /// What every member can apply, as the cluster has agreed; at least 1.
+    #[must_use]
+    pub fn feature_level(&self) -> u32 {
+        self.inner.feature_level()
+    }
+
     /// Builds a snapshot of what this node has applied. The index it covers.
     ///
     /// # Errors

@@ -108,7 +108,12 @@ impl Inner {
 fn settled(reply: Reply, attempts: &Attempts) -> Result<Reply, ProposeError> {
     match reply.outcome {
         Outcome::Superseded => Err(attempts.verdict(None, Duration::ZERO)),
-        Outcome::Done | Outcome::CasMismatch | Outcome::Absent => Ok(reply),
+        Outcome::Done
+        | Outcome::CasMismatch
+        | Outcome::Absent
+        | Outcome::Exists
+        | Outcome::TooManyReleases
+        | Outcome::InUse => Ok(reply),
     }
 }
 

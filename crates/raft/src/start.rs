@@ -40,6 +40,7 @@ use crate::peer::{
 };
 use crate::pending::Pending;
 use crate::progress::Progress;
+use crate::trim::HistoryBounds;
 use crate::types::Member;
 
 /// What a node is started with.
@@ -57,6 +58,8 @@ pub struct NodeConfig {
     pub auto_replace: bool,
     /// After so long a silence of the lost one.
     pub auto_replace_after: Duration,
+    /// How much history is kept.
+    pub history: HistoryBounds,
     /// Checked on every call between nodes.
     pub secret: Option<String>,
     /// Leader's heartbeat.
@@ -296,6 +299,7 @@ async fn assemble(
     let tending =
         Tending { auto_replace: config.auto_replace, replace_after: config.auto_replace_after };
     host.spawn(&inner.tasks, &runtime, Arc::clone(&inner).tend(tending));
+    host.spawn(&inner.tasks, &runtime, Arc::clone(&inner).trim(config.history));
     inner.announce_on(&here);
     Ok(inner)
 }
@@ -322,7 +326,7 @@ impl Inner {
         let inner = Arc::clone(self);
         let announce = async move {
             let store = Arc::clone(&inner.applied.store);
-            let lookup = move |key: &_| store.md5(key);
+            let lookup = move |key: &_| store.standing(key);
             let waiters = AllWaiters { polls: &inner.polls, subscribers: &inner.subscribers };
             inner.applied.announce.run(lookup, &waiters).await;
         };

@@ -5,17 +5,19 @@
 
 pub(crate) mod endpoint;
 mod quantity;
+mod reader;
 mod secret;
 pub(crate) mod settings;
 
-use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use quorate_raft::trim::HistoryBounds;
+
 use self::endpoint::Endpoint;
+use self::reader::Reader;
 pub(crate) use self::secret::ClusterSecret;
-use self::settings::{Settings, name_of};
+use self::settings::Settings;
 
 /// How this node was asked to run. Ports may be 0 until the listeners are bound.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) auto_replace: bool,
     /// After so long a silence of the lost one.
     pub(crate) auto_replace_after: Duration,
+    /// How much history is kept.
+    pub(crate) history: HistoryBounds,
     /// What every call between nodes must carry.
     pub(crate) cluster_secret: Option<ClusterSecret>,
     /// Filter of the log, known to parse.
@@ -70,6 +74,10 @@ pub(crate) struct Limits {
     pub(crate) proposal_deadline: Duration,
     /// Shortest time that a long poll is held.
     pub(crate) poll_hold_min: Duration,
+    /// Whether v1's and v2's routes of the console are served.
+    pub(crate) compatibility_console: bool,
+    /// Whether v1's and v2's routes of administrators are served.
+    pub(crate) compatibility_admin: bool,
 }
 
 /// Times and sizes of the agreement.
@@ -146,6 +154,7 @@ impl Config {
         };
         let auto_replace = reader.value("auto_replace", quantity::truth).unwrap_or(true);
         let auto_replace_after = reader.time("auto_replace_after", 1_000..=86_400_000, 30_000);
+        let history = reader.history();
         let cluster_secret = reader.value("cluster_secret_file", ClusterSecret::read);
         reader.require_secret(&peer_listen, cluster_secret.as_ref());
         let log = reader
@@ -166,6 +175,7 @@ impl Config {
             join_only,
             auto_replace,
             auto_replace_after,
+            history,
             cluster_secret,
             log,
             log_format,
@@ -204,6 +214,12 @@ impl Limits {
             )),
             proposal_deadline: reader.time("proposal_deadline", 100..=60_000, 5000),
             poll_hold_min: reader.time("poll_hold_min", 1..=60_000, 10_000),
+            compatibility_console: reader
+                .value("compatibility_console", quantity::truth)
+                .unwrap_or(true),
+            compatibility_admin: reader
+                .value("compatibility_admin", quantity::truth)
+                .unwrap_or(true),
         };
         reader.ordered(
             ["form_body_max_bytes", "body_in_flight_max_bytes"],
@@ -254,176 +270,6 @@ impl RaftSettings {
 /// A text that says what is allowed.
 pub(crate) fn probe_timeout(text: &str) -> Result<Duration, String> {
     quantity::duration(text, &(Duration::from_millis(1)..=Duration::from_hours(1)))
-}
-
-/// Takes values out of [`Settings`], remembers what was wrong and goes on with the default.
-struct Reader {
-    settings: Settings,
-    mistakes: Vec<String>,
-    /// Keys whose value was refused: rules between settings leave them alone, for a rule about a
-    /// value that nobody meant would only mislead.
-    wrong: BTreeSet<&'static str>,
-    /// Names of the keys that were given, as their writer knows them.
-    names: Vec<(&'static str, String)>,
-}
-
-impl Reader {
-    fn new(mut settings: Settings) -> Self {
-        let mistakes = settings.take_mistakes();
-        Self { settings, mistakes, wrong: BTreeSet::new(), names: Vec::new() }
-    }
-
-    fn value<T>(
-        &mut self,
-        key: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let (name, text) = self.settings.take(key)?;
-        self.names.push((key, name.clone()));
-        match parse(&text) {
-            Ok(value) => Some(value),
-            Err(reason) => {
-                self.wrong.insert(key);
-                self.mistakes.push(format!("{name}: {reason}"));
-                None
-            }
-        }
-    }
-
-    fn size(&mut self, key: &'static str, allowed: RangeInclusive<u64>, default: u64) -> u64 {
-        self.value(key, |text| quantity::size_bytes(text, &allowed)).unwrap_or(default)
-    }
-
-    /// `allowed` and `default` in milliseconds.
-    fn time(&mut self, key: &'static str, allowed: RangeInclusive<u64>, default: u64) -> Duration {
-        let (least, most) = allowed.into_inner();
-        let allowed = Duration::from_millis(least)..=Duration::from_millis(most);
-        self.value(key, |text| quantity::duration(text, &allowed))
-            .unwrap_or(Duration::from_millis(default))
-    }
-
-    fn name(&self, key: &'static str) -> String {
-        let given = self.names.iter().find(|(named, _)| *named == key);
-        given.map_or_else(|| name_of(key), |(_, name)| name.clone())
-    }
-
-    fn sound(&self, keys: &[&'static str]) -> bool {
-        keys.iter().all(|key| !self.wrong.contains(key))
-    }
-
-    fn refuse(&mut self, key: &'static str, reason: &str) {
-        self.wrong.insert(key);
-        self.mistakes.push(format!("{}: {reason}", self.name(key)));
-    }
-
-    /// A rule between two settings; told at the one that somebody wrote, the later one if both.
-    fn ordered(&mut self, keys: [&'static str; 2], holds: bool, rule: &str) {
-        if holds || !self.sound(&keys) {
-            return;
-        }
-        let [first, second] = keys;
-        let wrote_second = self.names.iter().any(|(named, _)| *named == second);
-        self.mistakes
-            .push(format!("{}: {rule}", self.name(if wrote_second { second } else { first })));
-    }
-
-    fn derived_listen(&mut self, key: &'static str, http: &Endpoint, step: i32) -> Endpoint {
-        if let Some(endpoint) = self.value(key, Endpoint::parse) {
-            return endpoint;
-        }
-        if http.port() == 0 || !self.sound(&[key]) {
-            return http.at_port(0);
-        }
-        let port = i32::from(http.port()) + step;
-        match u16::try_from(port) {
-            Ok(port) if port > 0 => http.at_port(port),
-            Ok(_) | Err(_) => {
-                let (taken, sign) = (http.port(), if step < 0 { '-' } else { '+' });
-                let step = step.unsigned_abs();
-                let reason = format!(
-                    "not set, and {taken} (the port of http_listen) {sign} {step} is outside 1 \
-                     to 65535: write HOST:PORT"
-                );
-                self.refuse(key, &reason);
-                http.at_port(0)
-            }
-        }
-    }
-
-    fn refuse_collisions(&mut self, listeners: &[(&'static str, &Endpoint)]) {
-        let mut seen: Vec<(&'static str, &Endpoint)> = Vec::new();
-        for (key, endpoint) in listeners {
-            let earlier = seen.iter().find(|(other_key, other)| {
-                self.sound(&[key, other_key]) && endpoint.collides_with(other)
-            });
-            if let Some((other_key, other)) = earlier {
-                let reason = format!("{endpoint} is taken by {other_key} ({other})");
-                self.refuse(key, &reason);
-            }
-            seen.push((key, endpoint));
-        }
-    }
-
-    fn advertise(&mut self, peer_listen: &Endpoint) -> Endpoint {
-        let given =
-            self.value("advertise", |text| Endpoint::parse_dialled(text, peer_listen.port()));
-        if given.is_none() && peer_listen.is_unspecified() && self.sound(&["advertise"]) {
-            let reason = format!(
-                "required, because nobody can dial {peer_listen} (peer_listen): write the \
-                 HOST[:PORT] where the other nodes find this one"
-            );
-            self.refuse("advertise", &reason);
-        }
-        given.unwrap_or_else(|| peer_listen.clone())
-    }
-
-    fn client_address(
-        &mut self,
-        key: &'static str,
-        listen: &Endpoint,
-        advertise: &Endpoint,
-    ) -> Endpoint {
-        self.value(key, |text| Endpoint::parse_dialled(text, listen.port())).unwrap_or_else(|| {
-            if listen.is_unspecified() { advertise.at_port(listen.port()) } else { listen.clone() }
-        })
-    }
-
-    fn check_membership(&mut self, peers: &[Endpoint], advertise: &Endpoint, join_only: JoinOnly) {
-        if !self.sound(&["peers", "advertise", "peer_listen", "http_listen", "join_only"]) {
-            return;
-        }
-        if join_only == JoinOnly::Unlisted && peers.is_empty() {
-            self.refuse("join_only", "unlisted needs peers: write those that found the cluster");
-            return;
-        }
-        if join_only != JoinOnly::No {
-            return;
-        }
-        if peers.is_empty() || peers.contains(advertise) {
-            return;
-        }
-        if advertise.port() == 0 {
-            let reason = "port 0 does not go with peers: the other nodes must know it beforehand";
-            self.refuse("peer_listen", reason);
-            return;
-        }
-        let listed: Vec<_> = peers.iter().map(ToString::to_string).collect();
-        let listed = listed.join(",");
-        let reason = format!("{advertise} is not one of peers ({listed}): write this node's entry");
-        self.refuse("advertise", &reason);
-    }
-
-    fn require_secret(&mut self, peer_listen: &Endpoint, secret: Option<&ClusterSecret>) {
-        let key = "cluster_secret_file";
-        let sound = self.sound(&[key, "peer_listen", "http_listen"]);
-        if secret.is_none() && sound && !peer_listen.is_loopback() {
-            let reason = format!(
-                "required, because {peer_listen} (peer_listen) is beyond loopback: write a FILE, \
-                 or listen on 127.0.0.1 if this node is alone"
-            );
-            self.refuse(key, &reason);
-        }
-    }
 }
 
 /// When a node never founds a cluster.

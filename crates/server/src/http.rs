@@ -6,11 +6,14 @@
 
 mod body;
 mod caller;
+mod changes;
 mod check;
 mod cluster;
 mod connection;
 mod date;
+mod envelope;
 mod long_poll;
+mod manage;
 mod members;
 mod pairs;
 mod probe;
@@ -18,6 +21,7 @@ mod raft;
 mod response;
 mod route;
 mod v1;
+mod v3;
 
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -30,15 +34,20 @@ use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Request, StatusCode};
 use prometheus_client::registry::Registry;
 use quorate_raft::node::Node;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::body::Budget;
 use self::connection::Answering;
 pub(crate) use self::connection::serve;
+pub(crate) use self::pairs::encoded;
 use self::response::{Response, error_page};
 use self::route::Route;
 use crate::metrics::Metrics;
 use crate::switches::Switches;
+
+/// Searches at one time, as the reference has (`nacos.config.search.max_capacity`).
+const SEARCHES: usize = 4;
 
 /// What clients may take, in plain numbers.
 #[derive(Debug, Clone)]
@@ -59,6 +68,10 @@ pub(crate) struct Limits {
     pub(crate) deadline: Duration,
     /// Shortest time that a long poll is held, unless a switch says otherwise.
     pub(crate) poll_hold_min: Duration,
+    /// Whether v1's and v2's routes of the console are served.
+    pub(crate) old_console: bool,
+    /// Whether v1's and v2's routes of administrators are served.
+    pub(crate) old_admin: bool,
 }
 
 /// What all requests share.
@@ -78,6 +91,8 @@ pub(crate) struct Shared {
     pub(crate) self_ip: Box<str>,
     /// Lets operators in from beyond this machine.
     cluster_secret: Option<Box<str>>,
+    /// Searches at one time; each walks over all configurations.
+    searches: Semaphore,
 }
 
 impl Deref for App {
@@ -113,6 +128,7 @@ impl App {
                 switches,
                 self_ip,
                 cluster_secret: cluster_secret.map(Into::into),
+                searches: Semaphore::new(SEARCHES),
             }),
         }
     }
@@ -128,7 +144,12 @@ where
     B: Body<Data = Bytes, Error: Send> + Send + Unpin + 'static,
 {
     let route = Route::find(request.method(), request.uri().path());
+    let route = manage::of_v1(route, request.method(), request.uri().query());
     match route {
+        Route::Manage(asked) => {
+            let (head, body) = request.into_parts();
+            later(app, route, manage::answer(app.clone(), peer, asked, head, body))
+        }
         Route::Publish => {
             let (head, body) = request.into_parts();
             later(app, route, v1::publish(app.clone(), peer, head, body))
@@ -149,8 +170,15 @@ where
             let (head, body) = request.into_parts();
             later(app, route, cluster::answer(app.clone(), peer, asked, head, body))
         }
+        Route::Changes(asked) => {
+            let (head, body) = request.into_parts();
+            later(app, route, changes::answer(app.clone(), peer, asked, head, body))
+        }
+        Route::GetV3 => {
+            let (head, _) = request.into_parts();
+            now(app, route, v3::get(app, peer, &head))
+        }
         Route::Listeners
-        | Route::Catalog
         | Route::Readiness
         | Route::Liveness
         | Route::Members(_)
@@ -169,7 +197,6 @@ fn plain<B>(app: &App, route: Route, request: &Request<B>) -> Response {
     let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
     match route {
         Route::Listeners => v1::listeners(path),
-        Route::Catalog => v1::catalog(path),
         Route::Readiness => probe::readiness(app),
         Route::Liveness => probe::liveness(),
         Route::Members(asked) => members::answer(app, asked, (request.method(), path, query)),
@@ -189,6 +216,9 @@ fn plain<B>(app: &App, route: Route, request: &Request<B>) -> Response {
         | Route::Publish
         | Route::Remove
         | Route::Listen
+        | Route::Manage(_)
+        | Route::GetV3
+        | Route::Changes(_)
         | Route::Cluster(_) => {
             let message = format!("No static resource {}.", path.trim_start_matches('/'));
             error_page(StatusCode::NOT_FOUND, &message, path)

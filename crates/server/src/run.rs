@@ -127,6 +127,7 @@ fn node_config(config: &Config, me: Member, held: usize) -> anyhow::Result<NodeC
         join_only: config.join_only,
         auto_replace: config.auto_replace,
         auto_replace_after: config.auto_replace_after,
+        history: config.history,
         secret,
         heartbeat: raft.heartbeat,
         election_min: raft.election_min,
@@ -161,6 +162,8 @@ fn limits(config: &Config, connections: usize) -> http::Limits {
         keys_per_poll: limits.max_keys_per_poll,
         deadline: limits.proposal_deadline,
         poll_hold_min: limits.poll_hold_min,
+        old_console: limits.compatibility_console,
+        old_admin: limits.compatibility_admin,
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 use triomphe::ThinArc;
 
-use crate::command::{Describe, ExpectedMd5, Outcome, Publish, Reply, Writer};
+use crate::command::{Describe, ExpectedMd5, Outcome, Presence, Publish, Reply, Writer};
 use crate::content::{ContentType, Md5};
 use crate::key::GroupKey;
 use crate::record::{RecordError, exact, md5_from_wire, wire};
@@ -188,7 +188,13 @@ impl ConfigDatum {
 
     /// The value of the row that keeps it.
     pub(crate) fn to_wire(&self) -> wire::ConfigDatum {
-        let (content, detail) = self.parts();
+        let (content, _) = self.parts();
+        wire::ConfigDatum { content: Bytes::copy_from_slice(content), ..self.to_wire_bare() }
+    }
+
+    /// The same without the content.
+    pub(crate) fn to_wire_bare(&self) -> wire::ConfigDatum {
+        let (_, detail) = self.parts();
         let Fixed {
             content_bytes: _,
             content_type,
@@ -199,7 +205,7 @@ impl ConfigDatum {
             modified,
         } = self.fixed();
         wire::ConfigDatum {
-            content: Bytes::copy_from_slice(content),
+            content: Bytes::new(),
             md5: Bytes::copy_from_slice(&md5.0),
             content_type: u32::from(content_type.code()),
             version: *version,
@@ -248,6 +254,22 @@ fn content_bytes(content: &[u8]) -> u32 {
     u32::try_from(content.len()).unwrap_or(u32::MAX)
 }
 
+/// Why what is there may not be changed, if it may not.
+pub(crate) fn refusal(
+    before: Option<&ConfigDatum>,
+    expected: Option<ExpectedMd5>,
+    presence: Presence,
+) -> Option<Outcome> {
+    match (before, expected, presence) {
+        (Some(_), _, Presence::New) => Some(Outcome::Exists),
+        (None, _, Presence::Old) => Some(Outcome::Absent),
+        (Some(before), Some(expected), _) if expected != ExpectedMd5::Digest(before.md5()) => {
+            Some(Outcome::CasMismatch)
+        }
+        _ => None,
+    }
+}
+
 /// Publishes onto what is there: the new datum, or `None` when compare-and-set refuses.
 pub(crate) fn publish(
     before: Option<&ConfigDatum>,
@@ -255,11 +277,9 @@ pub(crate) fn publish(
     revision: Revision,
     time: LogTime,
 ) -> (Option<ConfigDatum>, Reply) {
-    if let (Some(before), Some(expected)) = (before, publish.expected)
-        && expected != ExpectedMd5::Digest(before.md5())
-    {
-        let version = before.version();
-        return (None, Reply { revision, version, outcome: Outcome::CasMismatch });
+    if let Some(outcome) = refusal(before, publish.expected, publish.presence) {
+        let version = before.map_or(0, ConfigDatum::version);
+        return (None, Reply { revision, version, outcome });
     }
     let datum = ConfigDatum::next(before, publish, revision, time);
     let reply = Reply { revision, version: datum.version(), outcome: Outcome::Done };

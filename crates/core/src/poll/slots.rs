@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use crate::kind::gray::Labels;
 use crate::watch::{Change, NIL, Slab, slot_bytes};
 
 /// No deadline. The last tick that can be used is the one before.
 pub(super) const NEVER: u32 = u32::MAX;
 
-const _: () = assert!(slot_bytes::<Slot>() <= 48);
+const _: () = assert!(slot_bytes::<Slot>() <= 64);
 
 /// How a poll ended, or that it did not yet. Whoever writes the first end wins.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub(super) struct Slot {
     /// Neighbours in the list of the tick.
     before: u32,
     after: u32,
+    labels: Labels,
 }
 
 /// One shard of the held polls.
@@ -48,15 +50,21 @@ impl Slots {
         Self { slots: Slab::new(limit), ticks: BTreeMap::new() }
     }
 
-    /// A new poll, waiting without a deadline.
-    pub(super) fn open(&mut self) -> Option<u32> {
+    /// A new poll of a client with these labels, waiting without a deadline.
+    pub(super) fn open(&mut self, labels: Labels) -> Option<u32> {
         self.slots.insert(Slot {
             waker: None,
             outcome: Outcome::Waiting,
             tick: NEVER,
             before: NIL,
             after: NIL,
+            labels,
         })
+    }
+
+    /// The labels of a poll's client.
+    pub(super) fn labels(&self, id: u32) -> Option<&Labels> {
+        self.slots.get(id).map(|slot| &slot.labels)
     }
 
     /// Sets the deadline of a poll that has none.

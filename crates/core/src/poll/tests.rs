@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::key::{DataId, Group, NamespaceId};
+use crate::kind::gray::Standing;
 use crate::watch::AnnounceQueue;
 
 fn key(number: usize) -> GroupKey {
@@ -70,7 +71,9 @@ impl Node {
     /// Announcer and sweeper, on tasks that end with the set.
     fn drive(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
         let node = Arc::clone(self);
-        tasks.spawn(async move { node.queue.run(|key| node.lookup(key), &*node.polls).await });
+        tasks.spawn(async move {
+            node.queue.run(|key| Standing::formal(node.lookup(key)), &*node.polls).await
+        });
         let node = Arc::clone(self);
         tasks.spawn(async move { node.polls.run_deadlines().await });
     }
@@ -98,7 +101,7 @@ async fn a_change_ends_the_wait_with_key_and_tag() {
         polled(0, ClientMd5::Digest(md5(0))),
         PolledKey { tag: 3, ..polled(1, ClientMd5::Digest(md5(0))) },
     ];
-    let poll = node.polls.open(keys).expect("room");
+    let poll = node.polls.open(keys, Labels::default()).expect("room");
     assert_eq!(poll.changed(|key| node.lookup(key)), Vec::<usize>::new());
     assert_eq!(poll.changed(|_| None), [0, 1]);
     let published = Instant::now();
@@ -109,7 +112,7 @@ async fn a_change_ends_the_wait_with_key_and_tag() {
     };
     let (end, ()) = tokio::join!(wait, publish);
     let PollEnd::Changed { change, tag } = end else { panic!("{end:?}") };
-    assert_eq!((&change.key, change.md5, tag), (&key(1), Some(md5(8)), 3));
+    assert_eq!((&change.key, change.standing.formal, tag), (&key(1), Some(md5(8)), 3));
     assert_eq!(change.at, published + seconds(3));
     node.assert_empty();
 }
@@ -119,7 +122,7 @@ async fn a_change_before_the_wait_is_not_lost() {
     let node = Node::new(1);
     let mut tasks = JoinSet::new();
     node.drive(&mut tasks);
-    let poll = node.polls.open(claims(0, 0)).expect("room");
+    let poll = node.polls.open(claims(0, 0), Labels::default()).expect("room");
     node.publish(0, 1);
     while node.queue.woken() == 0 {
         tokio::task::yield_now().await;
@@ -143,7 +146,8 @@ async fn deadlines_are_never_early_and_at_most_a_tick_late() {
             sleep(Duration::from_millis(number * 13)).await;
             let keys = if number % 2 == 0 { claims(0, 0) } else { Vec::new() };
             let start = Instant::now();
-            let end = node.polls.open(keys).expect("room").wait(start + asked).await;
+            let end =
+                node.polls.open(keys, Labels::default()).expect("room").wait(start + asked).await;
             assert!(matches!(end, PollEnd::TimedOut), "{end:?}");
             let took = start.elapsed();
             assert!(took >= asked && took <= asked + TICK + Duration::from_millis(2), "{took:?}");
@@ -158,7 +162,7 @@ async fn same_content_and_other_keys_wake_nobody() {
     let node = Node::new(2);
     let mut tasks = JoinSet::new();
     node.drive(&mut tasks);
-    let poll = node.polls.open(claims(0, 0)).expect("room");
+    let poll = node.polls.open(claims(0, 0), Labels::default()).expect("room");
     let noise = async {
         for _ in 0..50 {
             sleep(Duration::from_millis(150)).await;
@@ -180,7 +184,7 @@ async fn dropping_frees_all_at_any_moment() {
     for keys in [0, 1, 2, 20] {
         let open = || {
             let keys = (0..keys).map(|number| polled(number, ClientMd5::Other)).collect();
-            node.polls.open(keys).expect("room")
+            node.polls.open(keys, Labels::default()).expect("room")
         };
         drop(open());
         drop(open().wait(Instant::now() + seconds(5)));
@@ -213,7 +217,7 @@ async fn timers_of_answered_polls_are_gone() {
     let mut tasks = JoinSet::new();
     node.drive(&mut tasks);
     for version in 1..2_000 {
-        let poll = node.polls.open(claims(0, version - 1)).expect("room");
+        let poll = node.polls.open(claims(0, version - 1), Labels::default()).expect("room");
         let wait = poll.wait(Instant::now() + seconds(60 + version % 30));
         node.publish(0, version);
         assert!(matches!(wait.await, PollEnd::Changed { .. }));
@@ -230,10 +234,10 @@ async fn closing_ends_every_poll_and_the_driving_futures() {
     node.drive(&mut tasks);
     let mut waits = JoinSet::new();
     for number in 0..1_000 {
-        let poll = node.polls.open(claims(number % 10, 0)).expect("room");
+        let poll = node.polls.open(claims(number % 10, 0), Labels::default()).expect("room");
         waits.spawn(poll.wait(Instant::now() + seconds(30)));
     }
-    let not_waiting_yet = node.polls.open(claims(0, 0)).expect("room");
+    let not_waiting_yet = node.polls.open(claims(0, 0), Labels::default()).expect("room");
     tokio::task::yield_now().await;
     node.polls.close();
     node.queue.close();
@@ -241,7 +245,7 @@ async fn closing_ends_every_poll_and_the_driving_futures() {
     for end in waits.join_all().await {
         assert!(matches!(end, PollEnd::Closed), "{end:?}");
     }
-    assert_eq!(node.polls.open(claims(0, 0)).err(), Some(PollRefused::Closed));
+    assert_eq!(node.polls.open(claims(0, 0), Labels::default()).err(), Some(PollRefused::Closed));
     tasks.join_all().await;
     node.assert_empty();
 }
@@ -259,14 +263,14 @@ impl std::task::Wake for Alarm {
 #[test]
 fn the_first_end_counts_and_wakes_who_looked_last() {
     let changed = || {
-        let change = Change::new(key(0), None, Instant::now());
+        let change = Change::new(key(0), Standing::default(), Instant::now());
         Outcome::Changed(Arc::new(change), 5)
     };
     let ends: [fn() -> Outcome; 2] = [|| Outcome::TimedOut, || Outcome::Closed];
     for later in ends {
         for (first, second) in [(changed(), later()), (later(), changed())] {
             let mut slots = Slots::new(10);
-            let id = slots.open().expect("room");
+            let id = slots.open(Labels::default()).expect("room");
             slots.arm(id, 7);
             let (moved_from, waiting) = (Arc::new(Alarm::default()), Arc::new(Alarm::default()));
             for alarm in [&moved_from, &waiting] {
@@ -291,7 +295,8 @@ fn the_first_end_counts_and_wakes_who_looked_last() {
 fn capacity_is_refused_and_comes_back() {
     let node = Node::with(1, Capacity { polls: 3, keys: 10 });
     let open = |count: usize| {
-        node.polls.open((0..count).map(|number| polled(number, ClientMd5::Empty)).collect())
+        let keys = (0..count).map(|number| polled(number, ClientMd5::Empty)).collect();
+        node.polls.open(keys, Labels::default())
     };
     let first = open(4).expect("room");
     let second = open(6).expect("room");
@@ -312,7 +317,7 @@ async fn all_waiters_of_one_key_are_woken_once_and_share_the_answer() {
     let mut waits = JoinSet::new();
     let made = Arc::new(AtomicUsize::new(0));
     for _ in 0..10_000 {
-        let poll = node.polls.open(claims(0, 0)).expect("room");
+        let poll = node.polls.open(claims(0, 0), Labels::default()).expect("room");
         let made = Arc::clone(&made);
         waits.spawn(async move {
             let end = poll.wait(Instant::now() + seconds(30)).await;
@@ -324,7 +329,7 @@ async fn all_waiters_of_one_key_are_woken_once_and_share_the_answer() {
             assert_eq!(body, "body");
         });
     }
-    let bystander = node.polls.open(claims(0, 1)).expect("room");
+    let bystander = node.polls.open(claims(0, 1), Labels::default()).expect("room");
     let mut tasks = JoinSet::new();
     node.drive(&mut tasks);
     node.publish(0, 1);
@@ -341,7 +346,7 @@ async fn a_change_right_after_the_comparison_ends_the_wait() {
     let node = Node::new(1);
     let mut tasks = JoinSet::new();
     node.drive(&mut tasks);
-    let poll = node.polls.open(claims(0, 0)).expect("room");
+    let poll = node.polls.open(claims(0, 0), Labels::default()).expect("room");
     let changed = poll.changed(|key| {
         let seen = node.lookup(key);
         node.publish(0, 1);
@@ -374,7 +379,8 @@ fn no_change_falls_between_register_and_compare() {
                 let mut answers = 0_u64;
                 for claim in 0..LAST {
                     set_out[mine].fetch_add(1, Ordering::SeqCst);
-                    let poll = node.polls.open(claims(mine, claim)).expect("room");
+                    let poll =
+                        node.polls.open(claims(mine, claim), Labels::default()).expect("room");
                     let changed = poll.changed(|key| {
                         let seen = node.lookup(key);
                         // Let the publisher in between looking and waiting.
@@ -386,7 +392,7 @@ fn no_change_falls_between_register_and_compare() {
                     }
                     match poll.wait(Instant::now() + seconds(20)).await {
                         PollEnd::Changed { change, .. } => {
-                            assert_eq!(change.md5, Some(md5(claim + 1)));
+                            assert_eq!(change.standing.formal, Some(md5(claim + 1)));
                         }
                         end @ (PollEnd::TimedOut | PollEnd::Closed) => {
                             panic!("{end:?} at {claim}, store at {}", node.version(mine))
@@ -442,7 +448,7 @@ fn racing_ends_answer_once_and_leave_nothing() {
             let node = Arc::clone(&node);
             polls.spawn(async move {
                 let keys = (0..3).flat_map(|key| claims(key, node.version(key))).collect();
-                let poll = node.polls.open(keys).expect("room");
+                let poll = node.polls.open(keys, Labels::default()).expect("room");
                 let wait = poll.wait(Instant::now() + Duration::from_millis(number % 200));
                 let patience = Duration::from_millis(number % 230);
                 match tokio::time::timeout(patience, wait).await {

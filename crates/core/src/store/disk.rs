@@ -67,6 +67,7 @@ impl Default for DiskOptions {
 
 /// What a directory holds.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, at the start")]
 pub enum Loaded {
     /// A state that was once applied: its header says up to where.
     Good(State),
@@ -295,6 +296,11 @@ fn change_bytes(change: &Change) -> u64 {
         }
         // Each change holds a copy of the origin's map: apply goes on with another one.
         Change::Origin(_, kept) => kept.as_ref().map_or(0, |kept| kept.len() * REPLY),
+        Change::Gray(key, _, kept) => {
+            key.as_str().len() + kept.as_ref().map_or(0, |kept| kept.content.len())
+        }
+        Change::History(_, kept) => kept.as_ref().map_or(0, |kept| kept.kept.content().len()),
+        Change::Namespace(..) => 256,
     };
     (bytes + OVERHEAD) as u64
 }

@@ -1,18 +1,27 @@
-//! The replicated state itself: maps, header and hash; apply, rows out, rows in.
+//! The replicated state itself: maps, header and hash; rows out, rows in. What commands do to it is
+//! in `execute`, the history of it in `past`.
+
+mod build;
+mod execute;
+mod past;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use imbl::OrdMap;
-use prost::Message;
 
-use crate::command::{ChangeEvent, Command, Outcome, Proposal, Publish, Remove, Reply};
+pub use self::build::StateBuilder;
+use self::past::Past;
+use crate::command::{ChangeEvent, Proposal, Reply};
 use crate::content::Md5;
-use crate::key::GroupKey;
+use crate::key::{GroupKey, NamespaceId};
 use crate::kind::cluster::ClusterFacts;
 use crate::kind::config::{self, ConfigDatum};
+use crate::kind::gray::{self, Gray, Releases, Standing};
+use crate::kind::history::{self, History};
+use crate::kind::namespace::{self, Namespace};
 use crate::kind::origin::{self, MAX_ORIGINS, Origin, Verdict};
-use crate::record::{RecordError, exact, wire};
+use crate::record::{exact, wire};
 use crate::time::{LogTime, Revision};
 
 /// What the state says of itself.
@@ -37,6 +46,12 @@ pub enum Change {
     Config(GroupKey, Option<ConfigDatum>),
     /// An origin's replies.
     Origin(u64, Option<Arc<Origin>>),
+    /// A gray release of this name was written, or ended when `None`.
+    Gray(GroupKey, Box<str>, Option<Arc<Gray>>),
+    /// A history record of this id was added, or removed when `None`.
+    History(u64, Option<Arc<History>>),
+    /// A namespace was written, or removed when `None`.
+    Namespace(NamespaceId, Option<Arc<Namespace>>),
 }
 
 /// What applying one proposal did.
@@ -44,8 +59,8 @@ pub enum Change {
 pub struct Applied {
     /// The answer for the proposer.
     pub reply: Reply,
-    /// For listeners, when a content changed.
-    pub event: Option<ChangeEvent>,
+    /// For listeners: the keys of which somebody now sees another content.
+    pub events: Vec<ChangeEvent>,
     /// For the disk. Kept replies are not among them: [`super::Apply::origin_changes`].
     pub changes: Vec<Change>,
 }
@@ -55,9 +70,33 @@ pub struct Applied {
 pub struct State {
     configs: OrdMap<GroupKey, ConfigDatum>,
     origins: OrdMap<u64, Arc<Origin>>,
+    grays: OrdMap<GroupKey, Releases>,
+    namespaces: OrdMap<NamespaceId, Arc<Namespace>>,
+    past: Past,
     header: Header,
     /// Sum of the digests of all configurations, so that it costs O(1) a change.
     config_hash: u128,
+    /// The same of gray releases, history and namespaces, and their number.
+    extra: Sum,
+}
+
+/// Count and sum of digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Sum {
+    count: u64,
+    hash: u128,
+}
+
+impl Sum {
+    const fn add(&mut self, digest: u128) {
+        self.count = self.count.wrapping_add(1);
+        self.hash = self.hash.wrapping_add(digest);
+    }
+
+    const fn subtract(&mut self, digest: u128) {
+        self.count = self.count.wrapping_sub(1);
+        self.hash = self.hash.wrapping_sub(digest);
+    }
 }
 
 impl State {
@@ -84,6 +123,74 @@ impl State {
         self.configs.len()
     }
 
+    /// The configurations of one namespace, by group, data id.
+    pub fn configs_in<'a>(
+        &'a self,
+        namespace: &NamespaceId,
+    ) -> impl Iterator<Item = (&'a GroupKey, &'a ConfigDatum)> + use<'a> {
+        let name = namespace.clone();
+        self.configs
+            .range(GroupKey::first_of(namespace)..)
+            .take_while(move |(key, _)| key.namespace() == name.as_str())
+    }
+
+    /// The gray releases of a configuration.
+    #[must_use]
+    pub fn releases(&self, key: &GroupKey) -> Option<&Releases> {
+        // Most clusters have none at all.
+        if self.grays.is_empty() { None } else { self.grays.get(key) }
+    }
+
+    /// All configurations with gray releases.
+    pub fn all_releases(&self) -> impl Iterator<Item = (&GroupKey, &Releases)> {
+        self.grays.iter()
+    }
+
+    /// What everybody sees of a key.
+    #[must_use]
+    pub fn standing(&self, key: &GroupKey) -> Standing {
+        Standing {
+            formal: self.config(key).map(|datum| datum.md5()),
+            releases: self.releases(key).cloned(),
+        }
+    }
+
+    /// A namespace that was made.
+    #[must_use]
+    pub fn namespace(&self, id: &NamespaceId) -> Option<&Arc<Namespace>> {
+        self.namespaces.get(id)
+    }
+
+    /// All that were made, by id. The public one is not among them.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Arc<Namespace>> {
+        self.namespaces.values()
+    }
+
+    /// A history record.
+    #[must_use]
+    pub fn history(&self, id: u64) -> Option<&Arc<History>> {
+        self.past.get(id)
+    }
+
+    /// The history of a configuration, newest first.
+    pub fn history_of<'a>(
+        &'a self,
+        key: &GroupKey,
+    ) -> impl DoubleEndedIterator<Item = &'a Arc<History>> + use<'a> {
+        self.past.of(key)
+    }
+
+    /// All history records, oldest first.
+    pub fn all_history(&self) -> impl DoubleEndedIterator<Item = &Arc<History>> {
+        self.past.all()
+    }
+
+    /// Number of history records.
+    #[must_use]
+    pub fn history_count(&self) -> usize {
+        self.past.len()
+    }
+
     /// The reply kept for a proposal, if it was applied and may still be asked about.
     #[must_use]
     pub fn kept_reply(&self, origin: u64, nonce: u64, sequence: u64) -> Option<Reply> {
@@ -101,6 +208,12 @@ impl State {
             text.extend_from_slice(&origin::row(*id, origin));
         }
         self.header.cluster.hash_into(&mut text);
+        // Nothing before level 3: as the releases before it hash.
+        if self.past.last() > 0 || self.extra != Sum::default() {
+            text.extend_from_slice(&self.past.last().to_be_bytes());
+            text.extend_from_slice(&self.extra.count.to_be_bytes());
+            text.extend_from_slice(&self.extra.hash.to_be_bytes());
+        }
         Md5::of(&text).0
     }
 
@@ -108,6 +221,18 @@ impl State {
     #[must_use]
     pub fn recomputed_config_hash(&self) -> u128 {
         self.configs().fold(0, |sum, (key, datum)| sum.wrapping_add(datum.digest(key)))
+    }
+
+    /// Whether the sums over everything else are those that were kept step by step.
+    #[must_use]
+    pub fn is_extra_hash_right(&self) -> bool {
+        let mut sum = Sum::default();
+        for (key, releases) in &self.grays {
+            releases.iter().for_each(|gray| sum.add(gray.digest(key)));
+        }
+        self.past.all().for_each(|record| sum.add(record.digest()));
+        self.namespaces.values().for_each(|namespace| sum.add(namespace.digest()));
+        sum == self.extra
     }
 
     /// Applies one proposal. Cannot fail: a refusal is a reply.
@@ -151,69 +276,6 @@ impl State {
         self.origins.get(&id).map(|origin| Change::Origin(id, Some(Arc::clone(origin))))
     }
 
-    fn execute(&mut self, revision: Revision, command: &Command) -> Applied {
-        match command {
-            Command::Publish(publish) => self.publish(revision, publish),
-            Command::Remove(remove) => self.remove(revision, remove),
-            Command::Raise { level } => self.decide(revision, |facts| facts.raise(*level)),
-            Command::Retire { nodes } => self.decide(revision, |facts| facts.retire(nodes)),
-            Command::Checkpoint => self.decide(revision, |_| ()),
-        }
-    }
-
-    fn decide(&mut self, revision: Revision, decide: impl FnOnce(&mut ClusterFacts)) -> Applied {
-        decide(&mut self.header.cluster);
-        Applied { reply: Reply { revision, ..Reply::default() }, ..Applied::default() }
-    }
-
-    fn publish(&mut self, revision: Revision, publish: &Publish) -> Applied {
-        let before = self.configs.get(&publish.key);
-        let (datum, reply) = config::publish(before, publish, revision, self.header.time);
-        let Some(datum) = datum else {
-            return Applied { reply, ..Applied::default() };
-        };
-        let changed = before.map(|before| before.md5()) != Some(datum.md5());
-        self.forget_hash_of(&publish.key);
-        self.config_hash = self.config_hash.wrapping_add(datum.digest(&publish.key));
-        let key = self.insert(&publish.key, datum.clone());
-        let md5 = Some(datum.md5());
-        Applied {
-            reply,
-            event: changed.then(|| ChangeEvent { key: key.clone(), md5 }),
-            changes: vec![Change::Config(key, Some(datum))],
-        }
-    }
-
-    /// Inserts under the key that is already there, so that its text stays shared.
-    fn insert(&mut self, key: &GroupKey, datum: ConfigDatum) -> GroupKey {
-        if let Some((held, _)) = self.configs.get_key_value(key) {
-            let held = held.clone();
-            self.configs.insert(held.clone(), datum);
-            return held;
-        }
-        self.configs.insert(key.clone(), datum);
-        key.clone()
-    }
-
-    fn remove(&mut self, revision: Revision, remove: &Remove) -> Applied {
-        self.forget_hash_of(&remove.key);
-        let Some(datum) = self.configs.remove(&remove.key) else {
-            let reply = Reply { revision, version: 0, outcome: Outcome::Absent };
-            return Applied { reply, ..Applied::default() };
-        };
-        Applied {
-            reply: Reply { revision, version: datum.version(), outcome: Outcome::Done },
-            event: Some(ChangeEvent { key: remove.key.clone(), md5: None }),
-            changes: vec![Change::Config(remove.key.clone(), None)],
-        }
-    }
-
-    fn forget_hash_of(&mut self, key: &GroupKey) {
-        if let Some(datum) = self.configs.get(key) {
-            self.config_hash = self.config_hash.wrapping_sub(datum.digest(key));
-        }
-    }
-
     pub(super) fn mark(&mut self, term: u64, index: u64, revision: Revision) {
         self.header.applied = Some((term, index));
         self.header.revision = revision;
@@ -246,81 +308,26 @@ impl State {
             config_hash: Bytes::copy_from_slice(&self.config_hash.to_be_bytes()),
             feature_level: cluster.feature_level,
             retired: cluster.retired.clone(),
+            last_history: self.past.last(),
+            extra_count: self.extra.count,
+            extra_hash: if self.extra == Sum::default() {
+                Bytes::new()
+            } else {
+                Bytes::copy_from_slice(&self.extra.hash.to_be_bytes())
+            },
         })
     }
 
     /// Every row of the state, by kind and key.
     pub fn rows(&self) -> impl Iterator<Item = Bytes> {
         let configs = self.configs.iter().map(|(key, datum)| config::row(key, datum));
-        configs.chain(self.origins.iter().map(|(id, origin)| origin::row(*id, origin)))
-    }
-}
-
-/// A state that is being read from rows.
-#[derive(Debug, Default)]
-pub struct StateBuilder {
-    state: State,
-    configs: Vec<(GroupKey, ConfigDatum)>,
-}
-
-/// A map with well-filled nodes. Keys that come in order split each node in halves and never
-/// fill them: of five neighbours three go in first, and two into the gaps.
-fn packed<K: Ord + Clone, V: Clone>(entries: Vec<(K, V)>) -> OrdMap<K, V> {
-    let mut map = OrdMap::new();
-    let mut later = Vec::with_capacity(entries.len() / 5 * 2 + 2);
-    for (number, (key, value)) in entries.into_iter().enumerate() {
-        if number % 5 % 2 == 1 {
-            later.push((key, value));
-        } else {
-            map.insert(key, value);
-        }
-    }
-    map.extend(later);
-    map
-}
-
-impl StateBuilder {
-    /// Adds one row, as [`State::rows`] made it, in any order.
-    ///
-    /// # Errors
-    /// [`RecordError`] when this release cannot read it.
-    pub fn row(&mut self, bytes: Bytes) -> Result<(), RecordError> {
-        let row = wire::Row::decode(bytes)?;
-        match row.row.ok_or(RecordError::UnknownKind)? {
-            wire::row::Row::Config(row) => {
-                let (key, datum) = config::from_row(row)?;
-                let digest = datum.digest(&key);
-                self.state.config_hash = self.state.config_hash.wrapping_add(digest);
-                self.configs.push((key, datum));
-            }
-            wire::row::Row::Origin(row) => {
-                let (id, origin) = origin::from_row(row)?;
-                self.state.origins.insert(id, Arc::new(origin));
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends with the header and compares its counts and hash.
-    ///
-    /// # Errors
-    /// [`RecordError::Field`] when the rows are not those that the header counted.
-    pub fn finish(mut self, header: &[u8]) -> Result<State, RecordError> {
-        self.state.configs = packed(self.configs);
-        let header = wire::StoreHeader::decode(header)?;
-        self.state.header = Header {
-            applied: header.has_applied.then_some((header.applied_term, header.applied_index)),
-            revision: Revision(header.revision),
-            time: LogTime(header.time_ms),
-            membership: Bytes::copy_from_slice(&header.membership),
-            cluster: ClusterFacts { feature_level: header.feature_level, retired: header.retired },
-        };
-        if self.state.configs.len() as u64 != header.config_count {
-            return Err(RecordError::Field("config_count"));
-        }
-        if self.state.config_hash.to_be_bytes() != *header.config_hash {
-            return Err(RecordError::Field("config_hash"));
-        }
-        Ok(self.state)
+        let origins = self.origins.iter().map(|(id, origin)| origin::row(*id, origin));
+        let grays = self
+            .grays
+            .iter()
+            .flat_map(|(key, releases)| releases.iter().map(move |gray| gray::row(key, gray)));
+        let namespaces = self.namespaces.values().map(|namespace| namespace::row(namespace));
+        let history = self.past.all().map(|record| history::row(record));
+        configs.chain(origins).chain(grays).chain(namespaces).chain(history)
     }
 }

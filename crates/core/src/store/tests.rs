@@ -1,5 +1,7 @@
 //! Apply against a plain map, replicas against each other, rows out and in.
 
+mod past;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -7,7 +9,8 @@ use proptest::prelude::*;
 
 use super::{State, StateBuilder, Store};
 use crate::command::{
-    Command, Describe, ExpectedMd5, Outcome, Proposal, ProposalId, Publish, Remove, Writer,
+    Cause, ChangeItem, Command, Describe, ExpectedMd5, Outcome, Presence, Proposal, ProposalId,
+    Publish, Remove, TrimHistory, Writer,
 };
 use crate::content::{ContentType, Md5};
 use crate::key::GroupKey;
@@ -27,11 +30,13 @@ fn publish(number: u8, content: &str, expected: Option<ExpectedMd5>) -> Command 
         describe: Describe::default(),
         writer: Writer::default(),
         expected,
+        presence: Presence::Any,
+        cause: Cause::Publish,
     })
 }
 
 fn remove(number: u8) -> Command {
-    Command::Remove(Remove { key: key(number), writer: Writer::default() })
+    Command::Remove(Remove::new(key(number), Writer::default()))
 }
 
 fn proposal(sequence: u64, time: u64, command: Command) -> Proposal {
@@ -46,6 +51,11 @@ enum Step {
     Remove(u8),
     Repeat,
     Decide(u8),
+    Gray(u8, String),
+    EndGray(u8),
+    Namespace(u8),
+    Trim(u8),
+    Both(u8, String),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -56,6 +66,11 @@ fn step() -> impl Strategy<Value = Step> {
         (0..6u8).prop_map(Step::Remove),
         any::<u8>().prop_map(Step::Decide),
         Just(Step::Repeat),
+        (any::<u8>(), content).prop_map(|(key, content)| Step::Gray(key, content)),
+        any::<u8>().prop_map(Step::EndGray),
+        any::<u8>().prop_map(Step::Namespace),
+        any::<u8>().prop_map(Step::Trim),
+        (0..6u8, content).prop_map(|(key, content)| Step::Both(key, content)),
     ]
 }
 
@@ -73,6 +88,24 @@ fn proposals(steps: &[Step]) -> Vec<Proposal> {
                 1 => Command::Retire { nodes: vec![u64::from(*number), 1] },
                 _ => Command::Checkpoint,
             },
+            Step::Gray(number, content) => past::gray(number % 6, past::rule(*number), content),
+            Step::EndGray(number) => {
+                past::end_gray(number % 6, &past::rule(*number).release_name())
+            }
+            Step::Namespace(number) => past::namespace(*number),
+            Step::Trim(number) => Command::TrimHistory(TrimHistory {
+                before: LogTime(1000 + u64::from(number % 3)),
+                versions: u32::from(*number),
+                limit: 7,
+            }),
+            Step::Both(number, content) => {
+                let (Command::Publish(one), Command::Remove(other)) =
+                    (publish(*number, content, None), remove((number + 1) % 6))
+                else {
+                    unreachable!("a publish and a removal")
+                };
+                Command::Changes(vec![ChangeItem::Publish(one), ChangeItem::Remove(other)])
+            }
             Step::Repeat => match made.last() {
                 Some(last) => {
                     made.push(last.clone());
@@ -110,7 +143,26 @@ fn model(proposals: &[Proposal]) -> BTreeMap<GroupKey, (Bytes, u64)> {
             Command::Remove(remove) => {
                 map.remove(&remove.key);
             }
-            Command::Raise { .. } | Command::Retire { .. } | Command::Checkpoint => {}
+            Command::Changes(items) => {
+                for item in items {
+                    match item {
+                        ChangeItem::Publish(publish) => {
+                            let version =
+                                map.get(&publish.key).map_or(1, |(_, version)| version + 1);
+                            map.insert(publish.key.clone(), (publish.content.clone(), version));
+                        }
+                        ChangeItem::Remove(remove) => drop(map.remove(&remove.key)),
+                    }
+                }
+            }
+            Command::Raise { .. }
+            | Command::Retire { .. }
+            | Command::Checkpoint
+            | Command::PublishGray(_)
+            | Command::RemoveGray(_)
+            | Command::SetNamespace(_)
+            | Command::RemoveNamespace(_)
+            | Command::TrimHistory(_) => {}
         }
     }
     map
@@ -145,6 +197,8 @@ proptest! {
         prop_assert_eq!(read.hash(), state.hash());
         prop_assert_eq!(read.header(), state.header());
         prop_assert_eq!(read.recomputed_config_hash(), state.recomputed_config_hash());
+        prop_assert!(state.is_extra_hash_right() && read.is_extra_hash_right());
+        prop_assert!(read.all_history().eq(state.all_history()));
     }
 
     #[test]
@@ -173,13 +227,16 @@ proptest! {
 fn a_change_is_announced_only_when_the_content_changed() {
     let mut state = State::default();
     let first = state.apply(Revision(1), &proposal(1, 5, publish(1, "a", None)));
-    assert_eq!(first.event.as_ref().map(|event| event.md5), Some(Some(Md5::of(b"a"))));
+    assert_eq!(
+        first.events.iter().map(|event| event.md5).collect::<Vec<_>>(),
+        [Some(Md5::of(b"a"))]
+    );
     let same = state.apply(Revision(2), &proposal(2, 6, publish(1, "a", None)));
-    assert_eq!((same.event, same.reply.version), (None, 2));
+    assert_eq!((same.events, same.reply.version), (vec![], 2));
     let gone = state.apply(Revision(3), &proposal(3, 7, remove(1)));
-    assert_eq!(gone.event.map(|event| event.md5), Some(None));
+    assert_eq!(gone.events.iter().map(|event| event.md5).collect::<Vec<_>>(), [None]);
     let absent = state.apply(Revision(4), &proposal(4, 8, remove(1)));
-    assert_eq!((absent.event, absent.reply.outcome), (None, Outcome::Absent));
+    assert_eq!((absent.events, absent.reply.outcome), (vec![], Outcome::Absent));
 }
 
 #[test]
@@ -190,7 +247,7 @@ fn compare_and_set_refuses_another_md5_and_inserts_when_absent() {
     assert_eq!(made.reply.outcome, Outcome::Done);
     let refused =
         state.apply(Revision(2), &proposal(2, 5, publish(1, "b", Some(ExpectedMd5::NeverEqual))));
-    assert_eq!((refused.reply.outcome, refused.event), (Outcome::CasMismatch, None));
+    assert_eq!((refused.reply.outcome, refused.events), (Outcome::CasMismatch, vec![]));
     assert_eq!(state.config(&key(1)).unwrap().version(), 1);
 }
 

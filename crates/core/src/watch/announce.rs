@@ -9,9 +9,9 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
-use super::{KEPT, SHARDS, WaiterId, WatchIndex};
-use crate::content::Md5;
+use super::{ClientMd5, KEPT, SHARDS, WaiterId, WatchIndex};
 use crate::key::GroupKey;
+use crate::kind::gray::{Labels, Standing};
 
 /// Listeners visited under one lock and woken before the announcer lets others run: some
 /// microseconds, for those who were woken want the same lock to leave.
@@ -25,8 +25,8 @@ const RENDERED: usize = 4;
 pub struct Change {
     /// The key.
     pub key: GroupKey,
-    /// What the store had when it was announced; `None` after a removal.
-    pub md5: Option<Md5>,
+    /// What the store had when it was announced.
+    pub standing: Standing,
     /// When the change was queued (of several that were announced together, the first).
     pub at: Instant,
     rendered: [OnceLock<Bytes>; RENDERED],
@@ -35,8 +35,14 @@ pub struct Change {
 impl Change {
     /// A change to announce.
     #[must_use]
-    pub fn new(key: GroupKey, md5: Option<Md5>, at: Instant) -> Self {
-        Self { key, md5, at, rendered: Default::default() }
+    pub fn new(key: GroupKey, standing: Standing, at: Instant) -> Self {
+        Self { key, standing, at, rendered: Default::default() }
+    }
+
+    /// Whether a client with these labels that claims `md5` must be told.
+    #[must_use]
+    pub fn concerns(&self, labels: &Labels, md5: ClientMd5) -> bool {
+        !md5.matches(self.standing.md5_for(labels))
     }
 
     /// The bytes of one form of answer, made once and shared: `slot` 0 to 3 means what the caller
@@ -51,14 +57,15 @@ impl Change {
 
 /// Those who registered in the index, as the announcer sees them.
 pub trait Waiters {
-    /// Tells a waiter of a change, with the tag it registered under that key; true when it was
-    /// still waiting. Called under a shard's lock: so it must not touch the index, and it adds
+    /// Tells a waiter of a change, with the tag and the claim it registered under that key; true
+    /// when it was still waiting and the change concerns it ([`Change::concerns`]: only a waiter
+    /// knows its labels). Called under a shard's lock: so it must not touch the index, and it adds
     /// the waker to `wakers` instead of using it.
     fn wake(
         &self,
         waiter: WaiterId,
         change: &Arc<Change>,
-        tag: u8,
+        registered: (u8, ClientMd5),
         wakers: &mut Vec<Waker>,
     ) -> bool;
 }
@@ -124,7 +131,7 @@ impl AnnounceQueue {
     /// has *now* and wakes the waiters that claimed something else. The others stay. A second
     /// call waits for the first to end. To stop it, close the queue: dropping the future in the
     /// middle forgets the keys it had taken.
-    pub async fn run(&self, lookup: impl Fn(&GroupKey) -> Option<Md5>, waiters: &impl Waiters) {
+    pub async fn run(&self, lookup: impl Fn(&GroupKey) -> Standing, waiters: &impl Waiters) {
         let _one_at_a_time = self.announcing.lock().await;
         let (mut keys, mut wakers) = (Vec::new(), Vec::new());
         while !self.closed.load(Ordering::SeqCst) {
@@ -175,7 +182,7 @@ impl AnnounceQueue {
         &self,
         key: &GroupKey,
         at: Instant,
-        lookup: &impl Fn(&GroupKey) -> Option<Md5>,
+        lookup: &impl Fn(&GroupKey) -> Standing,
         waiters: &impl Waiters,
         wakers: &mut Vec<Waker>,
     ) {
@@ -184,16 +191,18 @@ impl AnnounceQueue {
         let shard = self.index.start_fan_out(key);
         loop {
             // Looked up again for each step, since the store may move on while others run.
-            let md5 = lookup(key);
-            if change.as_ref().is_some_and(|change| change.md5 != md5) {
+            let standing = lookup(key);
+            if change.as_ref().is_some_and(|change| change.standing != standing) {
                 change = None;
             }
             let mut woken = 0;
-            let more = self.index.shard(shard).lock().fan_out(md5, STEP, |waiter, tag| {
-                let change =
-                    change.get_or_insert_with(|| Arc::new(Change::new(key.clone(), md5, at)));
-                woken += u64::from(waiters.wake(waiter, change, tag, wakers));
-            });
+            let more =
+                self.index.shard(shard).lock().fan_out(&standing, STEP, |waiter, tag, md5| {
+                    let change = change.get_or_insert_with(|| {
+                        Arc::new(Change::new(key.clone(), standing.clone(), at))
+                    });
+                    woken += u64::from(waiters.wake(waiter, change, (tag, md5), wakers));
+                });
             self.woken.fetch_add(woken, Ordering::Relaxed);
             wakers.drain(..).for_each(Waker::wake);
             if !more {

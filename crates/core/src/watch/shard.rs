@@ -14,6 +14,7 @@ use super::slab::{NIL, Slab, slot_bytes};
 use super::{ClientMd5, WaiterId};
 use crate::content::Md5;
 use crate::key::GroupKey;
+use crate::kind::gray::Standing;
 
 /// Bits of an entry's id; the last id means "none".
 const ENTRY_BITS: u32 = 20;
@@ -224,18 +225,22 @@ impl Shard {
     }
 
     /// Moves the cursor over up to `limit` listeners and calls `wake` for those whose claim is
-    /// not `server`. True when there are more.
+    /// not `server`; for all of them, with their claims, where releases decide who has what. True
+    /// when there are more.
     pub(super) fn fan_out(
         &mut self,
-        server: Option<Md5>,
+        server: &Standing,
         limit: usize,
-        mut wake: impl FnMut(WaiterId, u8),
+        mut wake: impl FnMut(WaiterId, u8, ClientMd5),
     ) -> bool {
+        let formal = server.formal;
+        let is_gray = server.releases.is_some();
         for _ in 0..limit {
             let Some(listener) = self.listeners.get(self.cursor) else { break };
             self.cursor = listener.after;
-            if !listener.md5().matches(server) {
-                wake(listener.waiter, listener.tag());
+            let claim = listener.md5();
+            if is_gray || !claim.matches(formal) {
+                wake(listener.waiter, listener.tag(), claim);
             }
         }
         self.cursor != NIL

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::key::{DataId, Group, NamespaceId};
+use crate::kind::gray::Standing;
 
 fn key(number: usize) -> GroupKey {
     let data_id = DataId::parse(&format!("d{number}")).expect("valid");
@@ -51,7 +52,7 @@ fn waiter_numbers_come_back() {
 
 #[test]
 fn a_form_of_answer_is_made_once() {
-    let change = Change::new(key(1), None, Instant::now());
+    let change = Change::new(key(1), Standing::default(), Instant::now());
     let made = |slot, text: &'static str| change.rendered(slot, |_| text.into());
     assert_eq!((made(0, "a"), made(0, "b"), made(3, "c")), ("a".into(), "a".into(), "c".into()));
     assert_eq!((made(4, "d"), made(4, "e")), ("d".into(), "e".into()));
@@ -62,7 +63,13 @@ fn a_form_of_answer_is_made_once() {
 struct Recorder(Mutex<Vec<(u32, u8)>>);
 
 impl Waiters for Recorder {
-    fn wake(&self, waiter: WaiterId, _: &Arc<Change>, tag: u8, _: &mut Vec<Waker>) -> bool {
+    fn wake(
+        &self,
+        waiter: WaiterId,
+        _: &Arc<Change>,
+        (tag, _): (u8, ClientMd5),
+        _: &mut Vec<Waker>,
+    ) -> bool {
         self.0.lock().expect("no panic").push((waiter.number(), tag));
         waiter.number() < 1000
     }
@@ -71,7 +78,7 @@ impl Waiters for Recorder {
 /// Announces all that is queued now.
 fn announce(queue: &AnnounceQueue, store: impl Fn(&GroupKey) -> Option<Md5>) -> Vec<(u32, u8)> {
     let told = Recorder::default();
-    let mut run = std::pin::pin!(queue.run(store, &told));
+    let mut run = std::pin::pin!(queue.run(|key| Standing::formal(store(key)), &told));
     let mut context = std::task::Context::from_waker(Waker::noop());
     while queue.queued() > 0 || queue.index.shards.iter().any(|shard| shard.lock().fanning_out()) {
         assert!(run.as_mut().poll(&mut context).is_pending());
@@ -207,13 +214,18 @@ fn listeners_may_leave_and_come_during_a_fan_out() {
     let ids: Vec<u32> = (0..10).map(|number| listen(&mut shard, number)).collect();
     let mut told = Vec::new();
     shard.start_fan_out(state.hash_one(key(1)), &key(1));
-    assert!(shard.fan_out(Some(md5("x")), 3, |waiter, _| told.push(waiter.number())));
+    assert!(
+        shard.fan_out(&Standing::formal(Some(md5("x"))), 3, |waiter, _, _| told
+            .push(waiter.number()))
+    );
     // Next would be 6: it and its follower leave, and somebody new comes, maybe on their place.
     shard.unlisten(&state, ids[6]);
     shard.unlisten(&state, ids[5]);
     shard.unlisten(&state, ids[9]);
     listen(&mut shard, 77);
-    assert!(!shard.fan_out(Some(md5("x")), 100, |waiter, _| told.push(waiter.number())));
+    assert!(!shard.fan_out(&Standing::formal(Some(md5("x"))), 100, |waiter, _, _| {
+        told.push(waiter.number())
+    }));
     assert_eq!(told, [9, 8, 7, 4, 3, 2, 1, 0]);
 }
 
@@ -331,7 +343,7 @@ proptest! {
         for k in 0..400 {
             let mut found = 0;
             shard.start_fan_out(state.hash_one(key(k as usize)), &key(k as usize));
-            shard.fan_out(Some(md5("x")), usize::MAX, |waiter, _| {
+            shard.fan_out(&Standing::formal(Some(md5("x"))), usize::MAX, |waiter, _, _| {
                 found += usize::from(waiter.number() == k);
             });
             prop_assert_eq!(found, model.get(&k).map_or(0, Vec::len));

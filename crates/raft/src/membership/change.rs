@@ -180,7 +180,7 @@ impl Inner {
         }
     }
 
-    pub(super) fn leads(&self) -> bool {
+    pub(crate) fn leads(&self) -> bool {
         self.leader.borrow().as_ref().is_some_and(|leader| leader.id == self.id)
             && self.has_majority()
     }

@@ -46,10 +46,14 @@ impl Inner {
     /// Runs on every node, works on the leader.
     pub(crate) async fn tend(self: Arc<Self>, settings: Tending) {
         let mut led_since: Option<Instant> = None;
+        let mut leaders = self.leader.subscribe();
+        leaders.mark_changed();
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
+                // A new leader looks at once: a new cluster gets its feature level by that.
+                changed = leaders.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             if !self.leads() {

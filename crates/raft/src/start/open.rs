@@ -206,6 +206,7 @@ mod tests {
             peers: Vec::new(),
             join_only: false,
             auto_replace: false,
+            history: crate::trim::HistoryBounds::default(),
             auto_replace_after: Duration::ZERO,
             secret: None,
             heartbeat: Duration::ZERO,

@@ -63,6 +63,10 @@ settings! {
          all other voters are well. Counts on the leader";
     "auto_replace_after" "auto-replace-after" "QUORATE_AUTO_REPLACE_AFTER" "DURATION" "30s"
         "How long the lost voter must have been silent before that";
+    "history_keep" "history-keep" "QUORATE_HISTORY_KEEP" "DURATION" "720h"
+        "Age up to which old versions of configurations are kept. Counts on the leader";
+    "history_versions" "history-versions" "QUORATE_HISTORY_VERSIONS" "COUNT" "100"
+        "Old versions of one configuration that are kept. Counts on the leader";
     "cluster_secret_file" "cluster-secret-file" "QUORATE_CLUSTER_SECRET_FILE" "FILE" "none"
         "File with the secret that all nodes share, at least 16 bytes; checked on every call \
          between nodes. Required when peer_listen is beyond loopback";
@@ -83,6 +87,10 @@ settings! {
     "proposal_deadline" "proposal-deadline" "QUORATE_PROPOSAL_DEADLINE" "DURATION" "5s"
         "How long a write waits for its majority, elections included, before it is answered with \
          an error";
+    "compatibility_console" "compatibility-console" "QUORATE_COMPATIBILITY_CONSOLE" "" "true"
+        "Serve the routes of HTTP v1 and v2 that are the console's: false answers them 410";
+    "compatibility_admin" "compatibility-admin" "QUORATE_COMPATIBILITY_ADMIN" "" "true"
+        "Serve the routes of HTTP v1 and v2 that are administrators': false answers them 410";
     "poll_hold_min" "poll-hold-min" "QUORATE_POLL_HOLD_MIN" "DURATION" "10s"
         "Shortest time that a long poll is held, whatever the client asked for";
     "heartbeat" "heartbeat" "QUORATE_HEARTBEAT" "DURATION" "100ms"

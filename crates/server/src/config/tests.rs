@@ -57,6 +57,8 @@ fn defaults_are_those_that_the_list_names() {
     assert_eq!(written("log_format"), "text");
     assert_eq!(config.auto_replace.to_string(), written("auto_replace"));
     assert_eq!(config.auto_replace_after, time("auto_replace_after"));
+    assert_eq!(config.history.keep, time("history_keep"));
+    assert_eq!(config.history.versions.to_string(), written("history_versions"));
     assert!(!config.join_only && config.peers.is_empty() && config.cluster_secret.is_none());
     assert!(!config.clients_beyond_loopback());
     assert_eq!((config.limits.max_held_polls, written("max_held_polls")), (None, "0"));
@@ -66,6 +68,12 @@ fn defaults_are_those_that_the_list_names() {
     assert_eq!(bytes(config.limits.body_in_flight_max_bytes), size("body_in_flight_max_bytes"));
     assert_eq!(config.limits.proposal_deadline, time("proposal_deadline"));
     assert_eq!(config.limits.poll_hold_min, time("poll_hold_min"));
+    let old = (config.limits.compatibility_console, config.limits.compatibility_admin);
+    assert_eq!(old, (true, true));
+    assert_eq!(
+        (written("compatibility_console"), written("compatibility_admin")),
+        ("true", "true")
+    );
     assert_eq!(config.raft.heartbeat, time("heartbeat"));
     assert_eq!(config.raft.election_min, time("election_min"));
     assert_eq!(config.raft.election_max, time("election_max"));

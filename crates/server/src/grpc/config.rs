@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quorate_core::command::{Describe, ExpectedMd5, Writer};
+use quorate_core::command::{Cause, Describe, ExpectedMd5, Presence, Writer};
 use quorate_core::content::{ContentType, Md5};
 use quorate_core::key::GroupKey;
+use quorate_core::kind::gray::{Labels, Rule};
+use quorate_core::subscribe::Subscriber as _;
 use quorate_core::watch::ClientMd5;
 
 use super::Server;
@@ -16,7 +18,8 @@ use super::outbox::{TENANT_ABSENT, TENANT_NAMED};
 use super::unary::Answered;
 use super::wire::{Object, Refusal};
 use crate::failure::Failure;
-use crate::operations::config::{self, PublishRequest, Release};
+use crate::http::encoded;
+use crate::operations::config::{self, PublishRequest};
 use crate::parameters;
 
 const NOT_FOUND: u64 = 300;
@@ -56,26 +59,35 @@ fn plain(outcome: Result<(), Refusal>) -> Answered {
 }
 
 /// `ConfigQueryRequest`
-pub(super) fn query(server: &Server, fields: &Fields) -> Result<Answered, Unreadable> {
+pub(super) fn query(
+    server: &Server,
+    connection: &Connection,
+    fields: &Fields,
+) -> Result<Answered, Unreadable> {
     let named = Named::read(fields)?;
     let tag = fields.text("tag")?.filter(|tag| !tag.trim().is_empty());
     let found = named.key().and_then(|key| {
-        let (datum, _) = config::get(&server.app.node, &key);
-        // An explicit tag never falls back to the formal release, and no gray release exists.
-        let datum = datum.filter(|_| tag.is_none());
-        datum.ok_or_else(|| Refusal::new(NOT_FOUND, "config data not exist"))
+        let carried = connection.labels();
+        let asked = tag.as_ref().map(|tag| Labels::new(carried.ip(), tag));
+        let labels = asked.as_ref().unwrap_or(carried);
+        let (seen, _) = config::get(&server.app.node, &key, labels, tag.is_some());
+        seen.ok_or_else(|| Refusal::new(NOT_FOUND, "config data not exist"))
     });
     Ok(match found {
-        Ok(datum) => {
-            let content = datum.content();
+        Ok(seen) => {
+            let content = seen.content();
             let more = Object::response(&Ok(()))
                 .text("content", &String::from_utf8_lossy(&content))
-                .text("encryptedDataKey", &datum.detail().encrypted_data_key)
-                .text("contentType", datum.content_type().as_str())
-                .text("md5", &datum.md5().to_string())
-                .number("lastModified", datum.modified().0)
-                .flag("beta", false);
-            Answered { outcome: Ok(()), more }
+                .text("encryptedDataKey", &seen.encrypted_data_key())
+                .text("contentType", seen.content_type().as_str())
+                .text("md5", &seen.md5().to_string())
+                .number("lastModified", seen.modified().0);
+            let more = match seen.rule() {
+                Some(Rule::Tag(tag)) => more.text("tag", &encoded(tag)),
+                _ => more,
+            };
+            let is_beta = matches!(seen.rule(), Some(Rule::Beta(_)));
+            Answered { outcome: Ok(()), more: more.flag("beta", is_beta) }
         }
         Err(refusal) => {
             let outcome = Err(refusal);
@@ -119,7 +131,7 @@ fn read_publish(
     let text = |name| addition.text(name);
     let filled = |name| text(name).map(|it| it.filter(|it: &String| !it.trim().is_empty()));
     let tag = filled("tag")?;
-    let is_gray = tag.is_some() || filled("betaIps")?.is_some();
+    let rule = config::rule(filled("betaIps")?.as_deref(), tag.as_deref());
     let describe = Describe {
         app: text("appName")?.map(|app| if app.trim().is_empty() { String::new() } else { app }),
         tags: text("config_tags")?,
@@ -153,7 +165,9 @@ fn read_publish(
         writer,
         expected: cas
             .map(|md5| Md5::parse(&md5).map_or(ExpectedMd5::NeverEqual, ExpectedMd5::Digest)),
-        release: if is_gray { Release::Gray } else { Release::Formal },
+        rule,
+        presence: Presence::Any,
+        cause: Cause::Publish,
     }))
 }
 
@@ -174,22 +188,27 @@ pub(super) async fn remove(
         Ok(key) => key,
         Err(refusal) => return Ok(plain(Err(refusal))),
     };
-    if tag.is_some() {
-        // It names a gray release, of which there is none.
-        return Ok(plain(Ok(())));
-    }
     let writer = writer(connection, None);
-    let outcome = config::remove(&server.app.node, key, writer, server.app.deadline()).await;
+    let (node, deadline) = (&server.app.node, server.app.deadline());
+    let outcome = match tag {
+        None => config::remove(node, key, writer, deadline).await,
+        // The name of a gray release as it is: `tag_v1`, not `v1` (config.md §4.4).
+        Some(name) => config::end_release(node, key, name, writer, deadline).await,
+    };
     // The reference's failures to remove have no code of their own.
     Ok(plain(outcome.map(drop).map_err(|failure| Refusal { error: 0, ..refused(&failure) })))
 }
 
 fn refused(failure: &Failure) -> Refusal {
     let message = match failure {
-        Failure::CasMismatch => "Cas publish fail, server md5 may have changed.".to_owned(),
+        Failure::CasMismatch { .. } => "Cas publish fail, server md5 may have changed.".to_owned(),
+        Failure::TooManyReleases => return Refusal::new(INVALID, failure.to_string()),
         Failure::FieldTooLong => "invalid advanced field: too long".to_owned(),
         Failure::FieldDoesNotFit => "a field is longer than it may be".to_owned(),
-        Failure::GrayRelease
+        Failure::Exists { .. }
+        | Failure::Absent { .. }
+        | Failure::InUse
+        | Failure::FeatureLevel { .. }
         | Failure::Superseded { .. }
         | Failure::Propose { .. }
         | Failure::Read(_)
@@ -228,7 +247,7 @@ pub(super) fn listen(
             return Ok(plain(Err(Refusal::new(503, message))));
         }
         // Compared after it is listened to: no change falls between.
-        if !md5.matches(server.app.node.store().md5(&key)) {
+        if !md5.matches(server.app.node.store().md5_for(&key, connection.labels())) {
             let object = Object::new().text("group", &named.group).text("dataId", &named.data_id);
             changed.push(match &named.tenant {
                 Some(tenant) => object.text("tenant", tenant),

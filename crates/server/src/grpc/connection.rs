@@ -9,6 +9,7 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 use quorate_core::key::GroupKey;
+use quorate_core::kind::gray::Labels;
 use quorate_core::subscribe::Subscriber;
 use quorate_core::watch::{Change, ClientMd5, ListenerId, WaiterId};
 use quorate_raft::node::Node;
@@ -28,6 +29,8 @@ pub(super) struct Setup {
     pub(super) client_ip: String,
     pub(super) version: String,
     pub(super) labels: Vec<(String, String)>,
+    /// By which gray releases are chosen: its address, and the tag of `app_Vipserver-Tag`.
+    pub(super) gray: Labels,
 }
 
 impl Setup {
@@ -44,6 +47,7 @@ pub(super) struct Connection {
     pub(super) id: String,
     node: Node,
     setup: OnceLock<Setup>,
+    no_labels: Labels,
     waiter: OnceLock<WaiterId>,
     /// Taken before a shard of the index, never by the announcer.
     watches: Mutex<HashMap<GroupKey, Watch>>,
@@ -72,6 +76,7 @@ impl Connection {
             id: format!("{}_{}_{}", clock::unix_ms(), peer.ip(), peer.port()),
             node,
             setup: OnceLock::new(),
+            no_labels: Labels::default(),
             waiter: OnceLock::new(),
             watches: Mutex::default(),
             outbox: Mutex::default(),
@@ -179,5 +184,9 @@ impl Connection {
 impl Subscriber for Connection {
     fn changed(&self, change: &Arc<Change>, tag: u8) -> Option<Waker> {
         self.outbox.lock().changed(&change.key, tag)
+    }
+
+    fn labels(&self) -> &Labels {
+        self.setup.get().map_or(&self.no_labels, |setup| &setup.gray)
     }
 }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use quorate_core::kind::gray::Labels;
 use tokio::time::Instant;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
@@ -101,9 +102,12 @@ impl PushStream {
 fn read_setup(body: &[u8], client_ip: String) -> Result<(Setup, bool), Unreadable> {
     let mut fields = Fields::parse(body)?;
     let version = fields.take_text("clientVersion")?.unwrap_or_default();
-    let labels = fields.take_object("labels")?.unwrap_or_default().texts().collect();
+    let labels: Vec<(String, String)> =
+        fields.take_object("labels")?.unwrap_or_default().texts().collect();
+    let tag = labels.iter().find(|(name, _)| name == "app_Vipserver-Tag");
+    let gray = Labels::new(&client_ip, tag.map_or("", |(_, tag)| tag.as_str()));
     let negotiates = fields.take_object("abilityTable")?.is_some();
-    Ok((Setup { client_ip, version, labels }, negotiates))
+    Ok((Setup { client_ip, version, labels, gray }, negotiates))
 }
 
 impl Stream for PushStream {

@@ -125,7 +125,7 @@ async fn handle(
 ) -> Result<Answered, Unreadable> {
     match kind {
         Kind::Health => Ok(Answered { outcome: Ok(()), more: Object::response(&Ok(())) }),
-        Kind::ConfigQuery => config::query(server, &fields),
+        Kind::ConfigQuery => config::query(server, connection, &fields),
         Kind::ConfigPublish => config::publish(server, connection, fields).await,
         Kind::ConfigRemove => config::remove(server, connection, &fields).await,
         Kind::ConfigListen => config::listen(server, connection, fields),

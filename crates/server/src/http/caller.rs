@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use hyper::header::{HeaderMap, HeaderName};
+use quorate_core::kind::gray::Labels;
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+static VIPSERVER_TAG: HeaderName = HeaderName::from_static("vipserver-tag");
 static APP_NAME: HeaderName = HeaderName::from_static("client-appname");
 
 /// Longest address that is believed: it is stored with what is written.
@@ -27,6 +29,13 @@ pub(crate) fn ip(headers: &HeaderMap, peer: IpAddr) -> Cow<'_, str> {
     first(&FORWARDED_FOR)
         .or_else(|| first(&REAL_IP))
         .map_or_else(|| Cow::Owned(peer.to_string()), Cow::Borrowed)
+}
+
+/// By what gray releases are chosen: the address, and the tag that was asked for or that the
+/// client carries.
+pub(crate) fn labels(headers: &HeaderMap, peer: IpAddr, tag: Option<&str>) -> Labels {
+    let carried = || header(headers, &VIPSERVER_TAG).unwrap_or_default();
+    Labels::new(&ip(headers, peer), tag.unwrap_or_else(carried))
 }
 
 /// The name of the client's application, as it was sent.

@@ -11,18 +11,22 @@ use crate::parameters::{self, DATA_ID, GROUP, IP, NAMESPACE, Rule};
 
 /// Layer A of a request about one configuration.
 pub(crate) fn parameters(pairs: &Pairs<'_>) -> Result<(), Refused> {
-    let sources: [(&Rule, &[&str]); 4] = [
-        (&NAMESPACE, &["namespaceId", "tenant", "namespace"]),
-        (&DATA_ID, &["dataId"]),
-        (&GROUP, &["groupName", "group"]),
-        (&IP, &["ip"]),
-    ];
-    for (rule, names) in sources {
+    for (rule, names) in SOURCES {
         let value = pairs.first_filled(names).map_err(malformed)?;
         rule.check(&value).map_err(|why| check_failed(&why))?;
     }
     Ok(())
 }
+
+/// A rule, and the parameters of which the first that is filled must obey it.
+type Source = (&'static Rule, &'static [&'static str]);
+
+const SOURCES: [Source; 4] = [
+    (&NAMESPACE, &["namespaceId", "tenant", "namespace"]),
+    (&DATA_ID, &["dataId"]),
+    (&GROUP, &["groupName", "group"]),
+    (&IP, &["ip"]),
+];
 
 /// Layer A of one line of a long poll.
 pub(crate) fn listened(data_id: &str, group: &str, tenant: &str) -> Result<(), Refused> {

@@ -226,6 +226,13 @@ const fn hex(digit: &u8) -> Option<u8> {
 
 /// Encodes as the reference's answers are: letters, digits and `.*_-` stay, a space becomes `+`,
 /// everything else `%XX` (config.md §3.5).
+pub(crate) fn encoded(text: &str) -> String {
+    let mut into = String::new();
+    encode(text, &mut into);
+    into
+}
+
+/// The same, at the end of a text.
 pub(crate) fn encode(text: &str, into: &mut String) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().map_or('0', char::from);

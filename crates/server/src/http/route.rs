@@ -3,6 +3,8 @@
 
 use hyper::Method;
 
+use super::changes::Asked as Changes;
+use super::manage::Asked as Managed;
 use super::members::Asked as OfMembers;
 use crate::metrics::Operation;
 
@@ -38,10 +40,14 @@ pub(crate) enum Route {
     Remove,
     /// `POST /nacos/v1/cs/configs/listener`
     Listen,
-    /// `GET /nacos/v1/cs/configs/listener`, off as in the reference.
+    /// `GET /nacos/v1/cs/configs/listener`
     Listeners,
-    /// `GET /nacos/v1/cs/configs/catalog`, off as in the reference.
-    Catalog,
+    /// What an administrator asks of configurations and namespaces.
+    Manage(Managed),
+    /// `GET /nacos/v3/client/cs/config`
+    GetV3,
+    /// Several configurations at once.
+    Changes(Changes),
     /// `GET /nacos/v1/console/health/readiness`
     Readiness,
     /// `GET /nacos/v1/console/health/liveness`
@@ -90,7 +96,7 @@ impl Route {
                 Method::POST => Self::Listen,
                 _ => get(Self::Listeners, "POST, GET"),
             },
-            "/nacos/v1/cs/configs/catalog" => get(Self::Catalog, "GET"),
+            "/nacos/v3/client/cs/config" => get(Self::GetV3, "GET"),
             "/nacos/v1/console/health/readiness" => get(Self::Readiness, "GET"),
             "/nacos/v1/console/health/liveness" => get(Self::Liveness, "GET"),
             "/metrics" => get(Self::Metrics, "GET"),
@@ -98,6 +104,12 @@ impl Route {
             "/quorate/v1/cluster/change" => post(Asked::Change),
             "/quorate/v1/cluster/snapshot" => post(Asked::Snapshot),
             "/quorate/v1/cluster/check" => post(Asked::Check),
+            "/quorate/v1/changes" | "/quorate/v1/changes/rollback" if *method != Method::POST => {
+                Self::WrongMethod("POST")
+            }
+            "/quorate/v1/changes" => Self::Changes(Changes::Make),
+            "/quorate/v1/changes/rollback" => Self::Changes(Changes::Undo),
+            "/quorate/v1/openapi.json" => get(Self::Changes(Changes::OpenApi), "GET"),
             "/quorate/v1/backup" => match *method {
                 Method::POST => Self::Cluster(Asked::BeginBackup),
                 _ => get(Self::Cluster(Asked::BackupPart), "GET, POST"),
@@ -110,7 +122,11 @@ impl Route {
                 "/v1/ns/raft/leader" => get(Self::RaftLeader, "GET"),
                 "/v1/ns/raft/peer" => get(Self::RaftPeer, "GET"),
                 "/v1/ns/raft/datum" => get(Self::RaftDatum, "GET"),
-                _ => Self::of_members(method, path),
+                _ => match Managed::find(method, path) {
+                    Some(Ok(asked)) => Self::Manage(asked),
+                    Some(Err(allowed)) => Self::WrongMethod(allowed),
+                    None => Self::of_members(method, path),
+                },
             },
         }
     }
@@ -153,12 +169,13 @@ impl Route {
     /// How its answers are counted.
     pub(crate) const fn operation(self) -> Operation {
         match self {
-            Self::Get => Operation::Get,
+            Self::Get | Self::GetV3 => Operation::Get,
             Self::Publish => Operation::Publish,
             Self::Remove => Operation::Remove,
             Self::Listen => Operation::Listen,
             Self::Listeners
-            | Self::Catalog
+            | Self::Manage(_)
+            | Self::Changes(_)
             | Self::Readiness
             | Self::Liveness
             | Self::Members(_)

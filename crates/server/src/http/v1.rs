@@ -1,7 +1,7 @@
 //! The v1 dialect of `/nacos/v1/cs/configs` (config.md §2.1): how a request is read and how an
 //! answer is written. The rules that other generations share are in `operations`.
 
-mod gone;
+pub(crate) mod gone;
 pub(crate) mod listen;
 mod publish;
 
@@ -17,13 +17,14 @@ use hyper::http::request::Parts;
 use quorate_core::command::Writer;
 use quorate_core::content::ContentType;
 use quorate_core::key::GroupKey;
-use quorate_core::kind::config::ConfigDatum;
+use quorate_core::kind::gray::Rule;
+use quorate_core::store::Seen;
 use quorate_core::time::Revision;
 
-pub(crate) use self::gone::{catalog, listeners};
+pub(crate) use self::gone::listeners;
 pub(crate) use self::publish::publish;
 use super::date::rfc1123;
-use super::pairs::{Form, Pairs};
+use super::pairs::{Form, Pairs, encoded};
 use super::response::{
     JSON, Refused, Response, TEXT, failed, forbid_caching, invalid, malformed, missing, respond,
     stamp, value,
@@ -37,6 +38,8 @@ use crate::operations::config::{self, Freshness};
 static CONFIG_TYPE: HeaderName = HeaderName::from_static("config-type");
 static CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 static ENCRYPTED_DATA_KEY: HeaderName = HeaderName::from_static("encrypted-data-key");
+static IS_BETA: HeaderName = HeaderName::from_static("isbeta");
+static TAG: HeaderName = HeaderName::from_static("tag");
 
 /// A required parameter, decoded.
 fn required<'a>(
@@ -61,12 +64,12 @@ struct Named<'a> {
 struct Get<'a> {
     named: Named<'a>,
     freshness: Freshness,
+    /// Asked for by name: never falls back to the formal content.
     tag: Option<Cow<'a, str>>,
 }
 
 fn read_get<'a>(query: &'a str, path: &str) -> Result<Get<'a>, Refused> {
     let pairs = Pairs::parse(query, Form::None).map_err(malformed)?;
-    gone::get(&pairs, path)?;
     check::parameters(&pairs)?;
     let data_id = required(&pairs, "dataId", path)?;
     let group = required(&pairs, "group", path)?;
@@ -149,17 +152,15 @@ fn answer_get(
     start: Option<Instant>,
 ) -> Response {
     let Get { named: Named { key, tenant }, freshness: _, tag } = get;
-    let (datum, revision) = config::get(&app.node, key);
-    // An explicit tag never falls back to the formal release, and no gray release exists; the
-    // automatic tag of the header does fall back.
-    let datum = datum.filter(|_| tag.is_none());
+    let labels = caller::labels(headers, peer, tag.as_deref());
+    let (seen, revision) = config::get(&app.node, key, &labels, tag.is_some());
     if let Some(start) = start {
-        let (ip, app) = (caller::ip(headers, peer), caller::app(headers));
-        let line = RequestLine { took: start.elapsed(), ip: &ip, key, tenant, app };
-        line.get(datum.as_ref().map(|datum| datum.md5()));
+        let (ip, app) = (labels.ip(), caller::app(headers));
+        let line = RequestLine { took: start.elapsed(), ip, key, tenant, app };
+        line.get(seen.as_ref().map(Seen::md5));
     }
-    let mut response = match datum {
-        Some(datum) => found(&datum),
+    let mut response = match seen {
+        Some(seen) => found(&seen),
         None => respond(StatusCode::NOT_FOUND, &JSON, "config data not exist\n"),
     };
     stamp(response.headers_mut(), revision);
@@ -167,15 +168,20 @@ fn answer_get(
 }
 
 /// The headers in the reference's order.
-fn found(datum: &ConfigDatum) -> Response {
-    let mut response = Response::new(datum.content().into());
+pub(crate) fn found(seen: &Seen) -> Response {
+    let mut response = Response::new(seen.content().into());
     let headers = response.headers_mut();
     headers.reserve(12);
-    headers.insert(&CONFIG_TYPE, type_value(datum.content_type()));
-    headers.insert(&CONTENT_MD5, value(datum.md5().to_string()));
+    headers.insert(&CONFIG_TYPE, type_value(seen.content_type()));
+    headers.insert(&CONTENT_MD5, value(seen.md5().to_string()));
     forbid_caching(headers);
-    headers.insert(LAST_MODIFIED, value(rfc1123(datum.modified().0)));
-    headers.insert(&ENCRYPTED_DATA_KEY, value(datum.detail().encrypted_data_key));
+    headers.insert(LAST_MODIFIED, value(rfc1123(seen.modified().0)));
+    headers.insert(&ENCRYPTED_DATA_KEY, value(seen.encrypted_data_key()));
+    match seen.rule() {
+        None => {}
+        Some(Rule::Beta(_)) => drop(headers.insert(&IS_BETA, HeaderValue::from_static("true"))),
+        Some(Rule::Tag(tag)) => drop(headers.insert(&TAG, value(encoded(tag)))),
+    }
     headers.insert(CONTENT_TYPE, TEXT.clone());
     response
 }
@@ -197,15 +203,18 @@ where
     };
     let form = body::form(&head.headers, &whole.bytes);
     let query = head.uri.query().unwrap_or_default();
-    let (named, writer) = match read_remove(query, form, path, &head.headers, peer) {
-        Ok(Some(read)) => read,
-        // A tag names a gray release, of which there is none to remove.
-        Ok(None) => return done(app.node.store().revision()),
+    let (named, release, writer) = match read_remove(query, form, path, &head.headers, peer) {
+        Ok(read) => read,
         Err(refused) => return *refused,
     };
     let Named { key, tenant } = named;
     let ip = writer.ip.clone();
-    let outcome = config::remove(&app.node, key.clone(), writer, app.deadline()).await;
+    let outcome = match release {
+        None => config::remove(&app.node, key.clone(), writer, app.deadline()).await,
+        Some(name) => {
+            config::end_release(&app.node, key.clone(), name, writer, app.deadline()).await
+        }
+    };
     let requester = caller::app(&head.headers);
     if client_log::is_on() {
         let line = RequestLine {
@@ -236,19 +245,17 @@ fn read_remove<'a>(
     path: &str,
     headers: &HeaderMap,
     peer: IpAddr,
-) -> Result<Option<(Named<'a>, Writer)>, Refused> {
+) -> Result<(Named<'a>, Option<String>, Writer), Refused> {
     let pairs = Pairs::parse(query, form).map_err(malformed)?;
-    gone::remove(&pairs, path)?;
     check::parameters(&pairs)?;
     let data_id = required(&pairs, "dataId", path)?;
     let group = required(&pairs, "group", path)?;
     let tenant = optional(&pairs, "tenant")?.unwrap_or_default();
     let key = check::key(&tenant, &data_id, &group)?;
-    if check::tag(optional(&pairs, "tag")?)?.is_some() {
-        return Ok(None);
-    }
+    // The name of a gray release as it is: `tag_v1`, not `v1` (config.md §2.1.4).
+    let release = check::tag(optional(&pairs, "tag")?)?.map(Cow::into_owned);
     let writer = writer(&pairs, headers, peer)?;
-    Ok(Some((Named { key, tenant }, writer)))
+    Ok((Named { key, tenant }, release, writer))
 }
 
 /// Who writes: parameter `src_user`, else `username` (config.md §0.3).

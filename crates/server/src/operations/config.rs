@@ -2,16 +2,18 @@
 
 use bytes::Bytes;
 use quorate_core::command::{
-    Command, Describe, ExpectedMd5, Outcome, Publish, Remove, Reply, Writer,
+    Cause, Command, Describe, ExpectedMd5, Outcome, Presence, Publish, PublishGray, Remove,
+    RemoveGray, Reply, Writer,
 };
 use quorate_core::content::{ContentType, Md5};
 use quorate_core::key::GroupKey;
-use quorate_core::kind::config::ConfigDatum;
+use quorate_core::kind::gray::{Labels, Rule};
+use quorate_core::store::Seen;
 use quorate_core::time::Revision;
 use quorate_raft::node::Node;
 use tokio::time::Instant;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Subject};
 
 /// How new the state that answers a read must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,9 +53,16 @@ pub(crate) async fn await_freshness(
     Ok(())
 }
 
-/// The configuration, if there is one, and the revision it was read at.
-pub(crate) fn get(node: &Node, key: &GroupKey) -> (Option<ConfigDatum>, Revision) {
-    node.store().config(key)
+/// What a client sees of a configuration, and the revision it was read at. An explicit tag never
+/// falls back to the formal content (config.md §2.1.2).
+pub(crate) fn get(
+    node: &Node,
+    key: &GroupKey,
+    labels: &Labels,
+    is_explicit: bool,
+) -> (Option<Seen>, Revision) {
+    let (seen, revision) = node.store().seen(key, labels);
+    (seen.filter(|seen| !is_explicit || matches!(seen, Seen::Gray(..))), revision)
 }
 
 /// A publish whose key and content were checked.
@@ -73,17 +82,19 @@ pub(crate) struct PublishRequest {
     pub(crate) writer: Writer,
     /// For compare-and-set.
     pub(crate) expected: Option<ExpectedMd5>,
-    /// Which release of it.
-    pub(crate) release: Release,
+    /// For whom: everybody, or the clients inside a rule.
+    pub(crate) rule: Option<Rule>,
+    /// Whether it must exist.
+    pub(crate) presence: Presence,
+    /// Why.
+    pub(crate) cause: Cause,
 }
 
-/// Which release of a configuration a publish is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Release {
-    /// What everybody gets.
-    Formal,
-    /// What some clients get: for a list of addresses, or for a tag.
-    Gray,
+/// The rule of a publish that names addresses, which go first, or a tag.
+pub(crate) fn rule(beta_ips: Option<&str>, tag: Option<&str>) -> Option<Rule> {
+    let filled = |text: Option<&str>| text.filter(|text| !text.trim().is_empty()).map(Box::from);
+    let beta = filled(beta_ips).map(Rule::Beta);
+    beta.or_else(|| filled(tag).map(|tag: Box<str>| Rule::Tag(tag.trim().into())))
 }
 
 /// Publishes and answers after a majority has it and this node has applied it.
@@ -95,15 +106,66 @@ pub(crate) async fn publish(
     request: PublishRequest,
     deadline: Instant,
 ) -> Result<Reply, Failure> {
-    check(&request.describe, &request.writer)?;
-    let PublishRequest { key, content, md5, content_type, describe, writer, expected, release } =
-        request;
-    if release == Release::Gray {
-        return Err(Failure::GrayRelease);
+    check_fields(&request.describe, &request.writer)?;
+    let PublishRequest {
+        key,
+        content,
+        md5,
+        content_type,
+        describe,
+        writer,
+        expected,
+        rule,
+        presence,
+        cause,
+    } = request;
+    let command = if let Some(rule) = rule {
+        let Describe { app, encrypted_data_key, .. } = describe;
+        let key = key.clone();
+        Command::PublishGray(PublishGray {
+            key,
+            rule,
+            content,
+            md5,
+            app,
+            encrypted_data_key,
+            writer,
+            expected,
+        })
+    } else {
+        let key = key.clone();
+        Command::Publish(Publish {
+            key,
+            content,
+            md5,
+            content_type,
+            describe,
+            writer,
+            expected,
+            presence,
+            cause,
+        })
+    };
+    propose(node, Subject::Config(key), command, deadline).await
+}
+
+/// Ends a gray release; one that is not there has ended already.
+///
+/// # Errors
+/// [`Failure`] says whether anything may have been written.
+pub(crate) async fn end_release(
+    node: &Node,
+    key: GroupKey,
+    name: String,
+    writer: Writer,
+    deadline: Instant,
+) -> Result<Reply, Failure> {
+    let revision = node.store().revision();
+    if node.store().standing(&key).releases.is_none_or(|held| held.named(&name).is_none()) {
+        return Ok(Reply { revision, version: 0, outcome: Outcome::Absent });
     }
-    let publish =
-        Publish { key: key.clone(), content, md5, content_type, describe, writer, expected };
-    propose(node, key, Command::Publish(publish), deadline).await
+    let command = Command::RemoveGray(RemoveGray { key: key.clone(), name, writer });
+    absent_is_done(propose(node, Subject::Config(key), command, deadline).await, revision)
 }
 
 /// Removes; what is not there is removed already.
@@ -116,30 +178,55 @@ pub(crate) async fn remove(
     writer: Writer,
     deadline: Instant,
 ) -> Result<Reply, Failure> {
-    let remove = Remove { key: key.clone(), writer };
-    propose(node, key, Command::Remove(remove), deadline).await
+    let revision = node.store().revision();
+    let command = Command::Remove(Remove::new(key.clone(), writer));
+    absent_is_done(propose(node, Subject::Config(key), command, deadline).await, revision)
 }
 
-async fn propose(
+fn absent_is_done(ended: Result<Reply, Failure>, before: Revision) -> Result<Reply, Failure> {
+    match ended {
+        Err(Failure::Absent { revision, .. }) => {
+            let revision = revision.max(before);
+            Ok(Reply { revision, version: 0, outcome: Outcome::Absent })
+        }
+        ended => ended,
+    }
+}
+
+/// Proposes a command, if the cluster can apply it, and tells its refusals from its success.
+///
+/// # Errors
+/// [`Failure`] says whether anything may have been written.
+pub(crate) async fn propose(
     node: &Node,
-    key: GroupKey,
+    subject: Subject,
     command: Command,
     deadline: Instant,
 ) -> Result<Reply, Failure> {
+    if command.level() > node.feature_level() {
+        return Err(Failure::FeatureLevel { wanted: command.level(), has: node.feature_level() });
+    }
     let reply = match node.propose(command, deadline).await {
         Ok(reply) => reply,
-        Err(cause) => return Err(Failure::Propose { key, cause }),
+        Err(cause) => return Err(Failure::Propose { subject, cause }),
     };
     match reply.outcome {
-        Outcome::Done | Outcome::Absent => Ok(reply),
-        Outcome::CasMismatch => Err(Failure::CasMismatch),
-        Outcome::Superseded => Err(Failure::Superseded { key }),
+        Outcome::Done => Ok(reply),
+        Outcome::Absent => Err(Failure::Absent { part: reply.version, revision: reply.revision }),
+        Outcome::CasMismatch => Err(Failure::CasMismatch { part: reply.version }),
+        Outcome::Exists => Err(Failure::Exists { part: reply.version }),
+        Outcome::TooManyReleases => Err(Failure::TooManyReleases),
+        Outcome::InUse => Err(Failure::InUse),
+        Outcome::Superseded => Err(Failure::Superseded { subject }),
     }
 }
 
 /// The limits of the descriptive fields (config.md §1.2), in UTF-16 units. The last three have
 /// none in the reference but the width of their columns.
-fn check(describe: &Describe, writer: &Writer) -> Result<(), Failure> {
+///
+/// # Errors
+/// [`Failure::FieldTooLong`], [`Failure::FieldDoesNotFit`].
+pub(crate) fn check_fields(describe: &Describe, writer: &Writer) -> Result<(), Failure> {
     const TAGS: usize = 5;
     let Describe { app, tags, description, used_for, effect, schema, encrypted_data_key } =
         describe;
@@ -171,7 +258,9 @@ mod tests {
         let with = |change: fn(&mut Describe, String), length: usize| {
             let mut describe = Describe::default();
             change(&mut describe, "x".repeat(length));
-            check(&describe, &Writer::default()).err().map(|failure| failure.status().as_u16())
+            check_fields(&describe, &Writer::default())
+                .err()
+                .map(|failure| failure.status().as_u16())
         };
         type Change = fn(&mut Describe, String);
         let fields: [(Change, usize, u16); 7] = [
@@ -189,7 +278,7 @@ mod tests {
         for (tags, refused) in [("a,b,c,d,e", false), ("a,b,c,d,e,,", false), ("a,b,c,d,e,f", true)]
         {
             let describe = Describe { tags: Some(tags.to_owned()), ..Describe::default() };
-            assert_eq!(check(&describe, &Writer::default()).is_err(), refused, "{tags}");
+            assert_eq!(check_fields(&describe, &Writer::default()).is_err(), refused, "{tags}");
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use quorate_core::kind::gray::Labels;
 use quorate_core::poll::{Poll, PollRefused, PollService, PolledKey};
 use quorate_core::store::Store;
 
-/// The positions of the keys that differ from what the store has now.
-pub(crate) fn compare(store: &Store, keys: &[PolledKey]) -> Vec<usize> {
-    let differs = |polled: &PolledKey| !polled.md5.matches(store.md5(&polled.key));
+/// The positions of the keys that differ from what this client sees now.
+pub(crate) fn compare(store: &Store, keys: &[PolledKey], labels: &Labels) -> Vec<usize> {
+    let differs = |polled: &PolledKey| !polled.md5.matches(store.md5_for(&polled.key, labels));
     let numbered = keys.iter().enumerate();
     numbered.filter(|(_, polled)| differs(polled)).map(|(index, _)| index).collect()
 }
@@ -29,15 +30,16 @@ pub(crate) fn register(
     polls: &Arc<PollService>,
     store: &Store,
     keys: Vec<PolledKey>,
+    labels: &Labels,
 ) -> Registered {
     if polls.held() >= polls.capacity().polls {
         // What differs is answered even so; only holding is refused.
-        let changed = compare(store, &keys);
+        let changed = compare(store, &keys, labels);
         return if changed.is_empty() { Registered::Full } else { differs(&keys, &changed) };
     }
-    match polls.open(keys) {
+    match polls.open(keys, labels.clone()) {
         Ok(poll) => {
-            let changed = poll.changed(|key| store.md5(key));
+            let changed = poll.changed(|key| store.md5_for(key, labels));
             if changed.is_empty() { Registered::Same(poll) } else { differs(poll.keys(), &changed) }
         }
         Err(PollRefused::Polls { .. } | PollRefused::Keys { .. }) => Registered::Full,

@@ -1,6 +1,7 @@
 //! Rows as the one sled tree keeps them: keys, checksums, chunks, and the totals in the header.
 //!
-//! `f` format, `h` header, then one entry for each row: `c` + group key text, `o` + origin id.
+//! `f` format, `h` header, then one entry for each row: `c` + group key text, `o` + origin id, `g` +
+//! group key text + 0x02 + name of the release, `i` + id of the history record, `n` + namespace.
 //! An entry's value is `tag | crc32c | row`, or, for a row over [`CHUNK_BYTES`],
 //! `tag | crc32c | length | chunks` with the row cut into the keys that follow it. The checksum
 //! covers key and row, and the header counts and sums all checksums: a row that is missing, stale
@@ -11,7 +12,7 @@ use prost::Message as _;
 
 use super::Fault;
 use crate::key::GroupKey;
-use crate::kind::{config, origin};
+use crate::kind::{config, gray, history, namespace, origin};
 use crate::record::{RecordError, wire};
 use crate::store::Change;
 
@@ -40,22 +41,48 @@ pub(super) fn origin_key(id: u64) -> Vec<u8> {
     [b"o".as_slice(), &id.to_be_bytes()].concat()
 }
 
-/// Key of a chunk. Sorts after its entry and before the next one: no group key has a zero byte,
-/// and origins' keys have one length.
+/// Key of a gray release's entry.
+fn gray_key(key: &GroupKey, name: &str) -> Vec<u8> {
+    [b"g", key.as_str().as_bytes(), b"\x02", name.as_bytes()].concat()
+}
+
+/// Key of a history record's entry.
+fn history_key(id: u64) -> Vec<u8> {
+    [b"i".as_slice(), &id.to_be_bytes()].concat()
+}
+
+/// Key of a namespace's entry.
+fn namespace_key(id: &str) -> Vec<u8> {
+    [b"n", id.as_bytes()].concat()
+}
+
+/// Key of a chunk. Sorts after its entry and before the next one: no text in a key has a zero
+/// byte, and keys with a number have one length.
 pub(super) fn chunk_key(entry: &[u8], index: u32) -> Vec<u8> {
     [entry, &[0], &index.to_be_bytes()].concat()
 }
 
+/// Key of the entry that a change is about.
+pub(super) fn key_of_change(change: &Change) -> Vec<u8> {
+    match change {
+        Change::Config(key, _) => config_key(key),
+        Change::Origin(id, _) => origin_key(*id),
+        Change::Gray(key, name, _) => gray_key(key, name),
+        Change::History(id, _) => history_key(*id),
+        Change::Namespace(id, _) => namespace_key(id.as_str()),
+    }
+}
+
 /// Key and row of a change; no row when it removes.
 pub(super) fn entry_of(change: &Change) -> (Vec<u8>, Option<Bytes>) {
-    match change {
-        Change::Config(key, datum) => {
-            (config_key(key), datum.as_ref().map(|datum| config::row(key, datum)))
-        }
-        Change::Origin(id, kept) => {
-            (origin_key(*id), kept.as_ref().map(|kept| origin::row(*id, kept)))
-        }
-    }
+    let row = match change {
+        Change::Config(key, kept) => kept.as_ref().map(|kept| config::row(key, kept)),
+        Change::Origin(id, kept) => kept.as_ref().map(|kept| origin::row(*id, kept)),
+        Change::Gray(key, _, kept) => kept.as_ref().map(|kept| gray::row(key, kept)),
+        Change::History(_, kept) => kept.as_ref().map(|kept| history::row(kept)),
+        Change::Namespace(_, kept) => kept.as_ref().map(|kept| namespace::row(kept)),
+    };
+    (key_of_change(change), row)
 }
 
 /// What holds of all entries together.
@@ -229,5 +256,12 @@ pub(super) fn key_of(row: Bytes) -> Result<Vec<u8>, Fault> {
             Ok(config_key(&GroupKey::from_record(&row.key).map_err(RecordError::from)?))
         }
         wire::row::Row::Origin(row) => Ok(origin_key(row.origin)),
+        wire::row::Row::Gray(row) => {
+            let key = GroupKey::from_record(&row.key).map_err(RecordError::from)?;
+            let name = row.gray.ok_or(RecordError::Field("gray"))?.name;
+            Ok(gray_key(&key, &name))
+        }
+        wire::row::Row::History(row) => Ok(history_key(row.id)),
+        wire::row::Row::Namespace(row) => Ok(namespace_key(&row.id)),
     }
 }

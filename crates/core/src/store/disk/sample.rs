@@ -4,7 +4,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::Batch;
-use crate::command::{Command, Describe, Proposal, ProposalId, Publish, Remove, Writer};
+use crate::command::{
+    Cause, Command, Describe, Presence, Proposal, ProposalId, Publish, Remove, Writer,
+};
 use crate::content::{ContentType, Md5};
 use crate::key::GroupKey;
 use crate::store::{State, Store};
@@ -23,11 +25,13 @@ pub(in crate::store) fn publish(number: u32, content: Bytes) -> Command {
         describe: Describe { tags: Some("a,b".to_owned()), ..Describe::default() },
         writer: Writer { user: "nacos".to_owned(), ip: "10.0.0.1".to_owned() },
         expected: None,
+        presence: Presence::Any,
+        cause: Cause::Publish,
     })
 }
 
 pub(in crate::store) fn remove(number: u32) -> Command {
-    Command::Remove(Remove { key: key(number), writer: Writer::default() })
+    Command::Remove(Remove::new(key(number), Writer::default()))
 }
 
 /// Bytes that do not compress.

@@ -67,10 +67,7 @@ impl Pending {
     fn add(&mut self, batch: Batch, ticket: Ticket) {
         for change in batch.changes {
             self.bytes = self.bytes.saturating_add(change_bytes(&change));
-            let key = match &change {
-                Change::Config(key, _) => rows::config_key(key),
-                Change::Origin(id, _) => rows::origin_key(*id),
-            };
+            let key = rows::key_of_change(&change);
             if let Some(before) = self.changes.insert(key, change) {
                 self.bytes = self.bytes.saturating_sub(change_bytes(&before));
             }

@@ -15,6 +15,7 @@ use hyper::header::{HeaderMap, HeaderName};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use quorate_core::key::{DataId, Group, GroupKey, NamespaceId};
+use quorate_core::kind::gray::Labels;
 use quorate_core::poll::{Poll, PollEnd, PolledKey};
 use quorate_core::watch::{Change, ClientMd5};
 use tokio::time::{Instant, sleep};
@@ -98,7 +99,8 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let start = Instant::now();
-    let ip = client_log::is_on().then(|| caller::ip(&head.headers, peer).into_owned());
+    let labels = caller::labels(&head.headers, peer, None);
+    let ip = client_log::is_on().then(|| labels.ip().to_owned());
     let whole = match app.bodies.read(body, head.uri.path()).await {
         Ok(whole) => whole,
         Err(refused) => return Next::Answer(refused),
@@ -119,7 +121,7 @@ where
         let (keys, length) = (number(asked.count), number(asked.length));
         Box::new(Arrived { line: PollLine { ip: ip.into_boxed_str(), keys, length }, start })
     });
-    decide(&app, asked, line)
+    decide(&app, asked, &labels, line)
 }
 
 fn parse(
@@ -222,18 +224,19 @@ struct Arrived {
 }
 
 /// Answers, or says that the poll is to be held (config.md §3.4).
-fn decide(app: &App, asked: Asked, arrived: Option<Box<Arrived>>) -> Next {
+fn decide(app: &App, asked: Asked, labels: &Labels, arrived: Option<Box<Arrived>>) -> Next {
     let store = app.node.store();
     let Asked { keys, impossible, count: _, length: _, timeout, no_hang_up, version } = asked;
     let Some(timeout) = timeout else {
         app.metrics.polled(PollAnswer::Short);
-        let changed = listen::compare(store, &keys);
+        let changed = listen::compare(store, &keys, labels);
         let changed: Vec<_> = changed.iter().filter_map(|index| keys.get(*index)).collect();
         return Next::Answer(Box::new(short(app, &changed, impossible, version)));
     };
     let switches = app.switches.values(store);
     if let Some(interval) = switches.fixed {
-        return hold_fixed(app, keys, impossible, interval, arrived);
+        let fixed = Fixed { keys, impossible, labels: labels.clone() };
+        return hold_fixed(app, fixed, interval, arrived);
     }
     let instant = |changed: &[PolledKey], impossible: String| {
         app.metrics.polled(PollAnswer::Instant);
@@ -249,7 +252,7 @@ fn decide(app: &App, asked: Asked, arrived: Option<Box<Arrived>>) -> Next {
         Next::Answer(Box::new(unchanged(app)))
     };
     if !impossible.is_empty() || no_hang_up {
-        let changed = listen::compare(store, &keys);
+        let changed = listen::compare(store, &keys, labels);
         let changed: Vec<_> =
             changed.iter().filter_map(|index| keys.get(*index)).cloned().collect();
         if !changed.is_empty() || !impossible.is_empty() {
@@ -260,7 +263,7 @@ fn decide(app: &App, asked: Asked, arrived: Option<Box<Arrived>>) -> Next {
         }
         return empty_now(PollAnswer::NoHangup);
     }
-    match listen::register(app.node.polls(), store, keys) {
+    match listen::register(app.node.polls(), store, keys, labels) {
         Registered::Differs(changed) => instant(&changed, impossible),
         Registered::Full => Next::Deny,
         Registered::Closed => empty_now(PollAnswer::Closed),
@@ -276,17 +279,11 @@ fn decide(app: &App, asked: Asked, arrived: Option<Box<Arrived>>) -> Next {
     }
 }
 
-fn hold_fixed(
-    app: &App,
-    keys: Vec<PolledKey>,
-    impossible: String,
-    interval: Duration,
-    arrived: Option<Box<Arrived>>,
-) -> Next {
+fn hold_fixed(app: &App, fixed: Fixed, interval: Duration, arrived: Option<Box<Arrived>>) -> Next {
     // Held under no key: changes do not matter until the interval is over.
-    match listen::register(app.node.polls(), app.node.store(), Vec::new()) {
+    match listen::register(app.node.polls(), app.node.store(), Vec::new(), &Labels::default()) {
         Registered::Same(poll) => {
-            let fixed = Some(Box::new(Fixed { keys, impossible }));
+            let fixed = Some(Box::new(fixed));
             let deadline = Instant::now() + interval.min(MAX_HOLD);
             Next::Hold(Held { poll, deadline, fixed, arrived })
         }
@@ -302,6 +299,7 @@ fn hold_fixed(
 struct Fixed {
     keys: Vec<PolledKey>,
     impossible: String,
+    labels: Labels,
 }
 
 /// A held poll.
@@ -344,8 +342,8 @@ fn timed_out(app: &App, fixed: Option<Box<Fixed>>, arrived: Option<Box<Arrived>>
     if let Some(arrived) = arrived {
         arrived.line.fixed(arrived.start.elapsed());
     }
-    let Fixed { keys, impossible } = *fixed;
-    let changed = listen::compare(app.node.store(), &keys);
+    let Fixed { keys, impossible, labels } = *fixed;
+    let changed = listen::compare(app.node.store(), &keys, &labels);
     if changed.is_empty() && impossible.is_empty() {
         return unchanged(app);
     }

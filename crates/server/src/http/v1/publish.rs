@@ -8,16 +8,16 @@ use bytes::Bytes;
 use hyper::body::Body;
 use hyper::header::{HeaderMap, HeaderName};
 use hyper::http::request::Parts;
-use quorate_core::command::{Describe, ExpectedMd5};
+use quorate_core::command::{Cause, Describe, ExpectedMd5, Presence};
 use quorate_core::content::{ContentType, Md5};
 
 use super::super::pairs::{Form, Pairs};
 use super::super::response::{Refused, Response, malformed};
 use super::super::{App, body, caller, check};
-use super::{done, gone, not_done, optional, required, writer};
+use super::{done, not_done, optional, required, writer};
 use crate::client_log::{self, PersistLine, RequestLine};
 use crate::clock;
-use crate::operations::config::{self, PublishRequest, Release};
+use crate::operations::config::{self, PublishRequest};
 
 static BETA_IPS: HeaderName = HeaderName::from_static("betaips");
 static CAS_MD5: HeaderName = HeaderName::from_static("casmd5");
@@ -81,7 +81,6 @@ pub(super) fn read(
     peer: IpAddr,
 ) -> Result<Read, Refused> {
     let pairs = Pairs::parse(query, form).map_err(malformed)?;
-    gone::publish(&pairs, path)?;
     check::parameters(&pairs)?;
     let data_id = required(&pairs, "dataId", path)?;
     let group = required(&pairs, "group", path)?;
@@ -90,7 +89,7 @@ pub(super) fn read(
     let key = check::key(&tenant, &data_id, &group)?;
     check::content(&content)?;
     let tag = check::tag(optional(&pairs, "tag")?)?;
-    let beta = caller::header(headers, &BETA_IPS).is_some_and(|ips| !ips.trim().is_empty());
+    let rule = config::rule(caller::header(headers, &BETA_IPS), tag.as_deref());
     let expected = caller::header(headers, &CAS_MD5)
         .filter(|md5| !md5.trim().is_empty())
         .map(|md5| Md5::parse(md5).map_or(ExpectedMd5::NeverEqual, ExpectedMd5::Digest));
@@ -104,7 +103,9 @@ pub(super) fn read(
         describe: describe(&pairs)?,
         writer: writer(&pairs, headers, peer)?,
         expected,
-        release: if beta || tag.is_some() { Release::Gray } else { Release::Formal },
+        rule,
+        presence: Presence::Any,
+        cause: Cause::Publish,
     };
     Ok(Read { request, tenant: tenant.into_owned() })
 }

@@ -1,14 +1,15 @@
 //! Reading of requests and the answer of a get, without a node. What needs one is in
 //! `tests/conformance`.
 
-use quorate_core::command::{Command, Describe, ExpectedMd5, Proposal, ProposalId, Publish};
+use quorate_core::command::{
+    Cause, Command, Describe, ExpectedMd5, Presence, Proposal, ProposalId, Publish,
+};
 use quorate_core::content::Md5;
 use quorate_core::store::Store;
 use quorate_core::time::LogTime;
 
 use super::super::response::tests::seen;
 use super::*;
-use crate::operations::config::Release;
 
 const PATH: &str = "/nacos/v1/cs/configs";
 
@@ -40,7 +41,6 @@ fn gets_are_read_or_refused() {
         ),
         ("dataId=d&group=G&min-revision=-1", 400, "caused: invalid min-revision : -1;"),
         ("dataId=%zz&group=G", 400, "caused: a parameter is not percent-encoded UTF-8;"),
-        ("search=blur", 410, "v3/console/cs/config/list"),
     ] {
         let (got, text) = refusal(read_get(query, PATH));
         assert_eq!(got, status, "{query}: {text}");
@@ -86,12 +86,15 @@ fn a_found_config_has_the_headers_of_the_reference_in_order() {
         describe: Describe::default(),
         writer: Writer::default(),
         expected: None,
+        presence: Presence::Any,
+        cause: Cause::Publish,
     };
     let time = LogTime(1_700_000_000_123);
     let command = Command::Publish(publish);
     store.apply().proposal(Revision(3), &Proposal { id: ProposalId::default(), time, command });
     let (datum, _) = store.config(&get.named.key);
-    let (status, headers, body) = seen(found(&datum.expect("published")));
+    let found_one = Seen::Formal(datum.expect("published"));
+    let (status, headers, body) = seen(found(&found_one));
     assert_eq!((status, body.as_str()), (200, "测试"));
     let headers: Vec<_> =
         headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -111,25 +114,23 @@ fn a_found_config_has_the_headers_of_the_reference_in_order() {
 }
 
 #[test]
-fn removes_take_query_and_form_and_leave_releases_alone() {
+fn removes_take_query_and_form_and_the_name_of_a_release() {
     let read = |query, form| {
         let mut headers = HeaderMap::new();
         headers.insert("x-real-ip", HeaderValue::from_static("10.0.0.1"));
         read_remove(query, form, PATH, &headers, peer()).map(|read| {
-            read.map(|(named, writer)| format!("{} {} {}", named.key, writer.user, writer.ip))
+            let (named, release, writer) = read;
+            format!("{} {release:?} {} {}", named.key, writer.user, writer.ip)
         })
     };
-    let Ok(Some(text)) = read("dataId=d", Form::UrlEncoded(b"group=G&src_user=u")) else {
-        panic!("valid")
-    };
-    assert_eq!(text, "d+G+public u 10.0.0.1");
-    assert!(matches!(read("dataId=d&group=G&tag=v1", Form::None), Ok(None)));
-    let cases = [
-        ("dataId=d&group=G&tag=a@b", 400),
-        ("dataId=d", 400),
-        ("delType=ids&ids=1", 410),
-        ("beta=true&dataId=d&group=G", 410),
-    ];
+    for (form, want) in [
+        (&b"group=G&src_user=u"[..], "d+G+public None u 10.0.0.1"),
+        (b"group=G&tag=tag_v1", "d+G+public Some(\"tag_v1\")  10.0.0.1"),
+    ] {
+        let Ok(text) = read("dataId=d", Form::UrlEncoded(form)) else { panic!("valid") };
+        assert_eq!(text, want);
+    }
+    let cases = [("dataId=d&group=G&tag=a@b", 400), ("dataId=d", 400)];
     for (query, status) in cases {
         assert_eq!(refusal(read(query, Form::None)).0, status, "{query}");
     }
@@ -166,7 +167,7 @@ mod publishing {
         );
         assert_eq!(request.md5, Md5::of(b"a=1+1 x"));
         assert_eq!(request.expected, Some(ExpectedMd5::NeverEqual));
-        assert_eq!(request.release, Release::Formal);
+        assert_eq!(request.rule, None);
         assert_eq!((request.writer.user.as_str(), request.writer.ip.as_str()), ("me", "10.0.0.1"));
         assert_eq!(
             request.describe,
@@ -197,14 +198,14 @@ mod publishing {
     #[test]
     fn gray_releases_are_told_from_formal_ones() {
         for (query, headers, release) in [
-            ("", &[][..], Release::Formal),
-            ("&tag=", &[("betaips", " ")], Release::Formal),
-            ("&tag=v1", &[], Release::Gray),
-            ("", &[("betaips", "10.0.0.1")], Release::Gray),
+            ("", &[][..], None),
+            ("&tag=", &[("betaips", " ")], None),
+            ("&tag=v1", &[], Some(Rule::Tag("v1".into()))),
+            ("", &[("betaips", "10.0.0.1")], Some(Rule::Beta("10.0.0.1".into()))),
         ] {
             let query = format!("dataId=d&group=G&content=c{query}");
             let Ok(read) = published(&query, "", headers) else { panic!("valid") };
-            assert_eq!(read.request.release, release, "{query}");
+            assert_eq!(read.request.rule, release, "{query}");
         }
     }
 
@@ -227,8 +228,6 @@ mod publishing {
                 400,
                 "caused: a parameter is not percent-encoded UTF-8;",
             ),
-            ("dataId=d&group=G&import=true", 410, "v3/console/cs/config/import"),
-            ("clone=true", 410, "v3/console/cs/config/clone"),
         ] {
             let (got, text) = refusal(published("", form, &[]));
             assert_eq!(got, status, "{form}: {text}");

@@ -18,8 +18,11 @@ escaped=0
 [ $# -gt 0 ] || set -- "$root"/tests/simulation/mutants/*.patch
 for patch in "$@"; do
     name=$(basename "$patch" .patch)
-    git apply "$patch"
-    if ! cargo build -q -p quorate-server --test simulation 2>build.txt; then
+    if ! git apply "$patch" 2>build.txt; then
+        echo "| $name | does not apply |"
+        cat build.txt
+        escaped=1
+    elif ! cargo build -q -p quorate-server --test simulation 2>build.txt; then
         echo "| $name | does not build |"
         cat build.txt
         escaped=1

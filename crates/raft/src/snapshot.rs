@@ -347,3 +347,32 @@ impl Incoming {
         Ok(SnapshotFile { path, size_bytes, state: Some(state) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use quorate_core::store::Store;
+    use quorate_core::time::Revision;
+
+    use super::*;
+
+    fn at(index: u64) -> (State, SnapshotMeta) {
+        let store = Store::default();
+        store.apply().mark(1, index, Revision(index + 1));
+        let last_log_id = Some(log_id(1, index));
+        (store.freeze(), SnapshotMeta { last_log_id, last_membership: Default::default() })
+    }
+
+    #[test]
+    fn a_build_that_ends_late_does_not_take_the_place_of_a_newer_snapshot() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = SnapshotDir::open(home.path(), Arc::new(OnceLock::from(7))).unwrap();
+        for (index, current) in [(5, 5), (9, 9), (7, 9)] {
+            let (state, meta) = at(index);
+            dir.build(&Host::default(), &state, meta).unwrap();
+            let held = dir.current().unwrap().meta.last_log_id;
+            assert_eq!(held, Some(log_id(1, current)), "after {index}");
+        }
+    }
+}

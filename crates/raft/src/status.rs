@@ -70,3 +70,68 @@ pub struct Status {
     /// Knows a leader and has applied to within a bound of what it knows to be committed.
     pub is_ready: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use prometheus_client::registry::Registry;
+    use quorate_core::poll::Capacity;
+
+    use crate::host::Host;
+    use crate::node::Node;
+    use crate::start::{NodeConfig, WallClock};
+    use crate::trim::HistoryBounds;
+    use crate::types::Member;
+
+    /// A status that looked at the leader twice, with a change of leader waiting in between, waited
+    /// for ever.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_status_is_answered_while_the_leader_changes() {
+        let home = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = listener.local_addr().unwrap().to_string();
+        let config = NodeConfig {
+            data_dir: home.path().to_owned(),
+            me: Member { peer, ..Member::default() },
+            peers: Vec::new(),
+            join_only: false,
+            auto_replace: false,
+            auto_replace_after: Duration::from_secs(30),
+            history: HistoryBounds::default(),
+            secret: None,
+            heartbeat: Duration::from_millis(100),
+            election_min: Duration::from_millis(500),
+            election_max: Duration::from_millis(1000),
+            snapshot_every_bytes: u64::MAX,
+            snapshot_every: Duration::from_hours(1),
+            log_keep_bytes: 0,
+            segment_bytes: 65_536,
+            capacity: Capacity { polls: 1, keys: 1 },
+            now_ms: WallClock::new(|| 1),
+            host: Host::default(),
+        };
+        let node = Node::start(config, listener, &mut Registry::default()).await.unwrap();
+        let (done, ended) = channel();
+        let (looking, changing) = (node.clone(), node.clone());
+        std::thread::spawn(move || {
+            for _ in 0..20_000 {
+                drop(looking.status());
+            }
+            done.send(()).unwrap();
+        });
+        std::thread::spawn(move || {
+            for _ in 0..2_000_000 {
+                changing.inner.leader.send_modify(|_| ());
+            }
+        });
+        if ended.recv_timeout(Duration::from_secs(30)).is_err() {
+            // A node in this state cannot be stopped, and a panic would wait for it.
+            eprintln!("no status within 30 s: the node hangs");
+            std::process::abort();
+        }
+        node.stop().await;
+    }
+}

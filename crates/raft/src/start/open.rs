@@ -16,7 +16,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::log::{LogError, LogHandle, LogOptions, LogStore};
 use crate::membership::FEATURE_LEVEL;
 use crate::snapshot::SnapshotDir;
-use crate::types::log_id;
+use crate::types::{LogId, log_id};
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +143,22 @@ pub(super) fn open(config: &NodeConfig) -> Result<Opened, StartError> {
     })
 }
 
+/// Why a store that applied this does not go with this snapshot and this log, if it does not.
+/// Whole log ids: a shorter log of a later term is ahead of a longer one of an earlier term.
+fn unfit(
+    applied: Option<LogId>,
+    snapshot: Option<LogId>,
+    last: Option<LogId>,
+) -> Option<&'static str> {
+    if applied < snapshot {
+        Some("it is behind the newest snapshot")
+    } else if applied > last.max(snapshot) {
+        Some("it is ahead of the log")
+    } else {
+        None
+    }
+}
+
 fn load_state(
     config: &NodeConfig,
     log: &LogHandle,
@@ -151,17 +167,13 @@ fn load_state(
     options: &DiskOptions,
 ) -> Result<(State, bool), StartError> {
     let snapshot = snapshots.newest_position().map_err(io_error("list the snapshots"))?;
-    // Whole log ids: a shorter log of a later term is ahead of a longer one of an earlier term.
     let last = log.last_log_id().max(log.purged());
     let why = match Disk::load(sled, options) {
         Loaded::Good(state) => {
             let applied = state.header().applied.map(|(term, index)| log_id(term, index));
-            if applied < snapshot {
-                Some("it is behind the newest snapshot".to_owned())
-            } else if applied > last.max(snapshot) {
-                Some("it is ahead of the log".to_owned())
-            } else {
-                return Ok((state, false));
+            match unfit(applied, snapshot, last) {
+                Some(why) => Some(why.to_owned()),
+                None => return Ok((state, false)),
             }
         }
         Loaded::Empty => None,
@@ -241,6 +253,26 @@ mod tests {
         let path = dir.join(file_name(&log_id(1, 1)));
         quorate_core::store::dump::write(&store.freeze(), 1, &path, |_| Ok(())).unwrap();
         home
+    }
+
+    #[test]
+    fn a_store_is_judged_by_whole_log_ids() {
+        let id = |term, index| Some(log_id(term, index));
+        for (applied, snapshot, last, is_fit) in [
+            (id(1, 5), None, id(1, 5), true),
+            (id(1, 5), None, id(1, 9), true),
+            (id(1, 9), None, id(1, 5), false),
+            (id(1, 9), None, id(2, 5), true),
+            (id(2, 5), None, id(1, 9), false),
+            (id(1, 9), id(2, 5), id(2, 5), false),
+            (id(2, 5), id(1, 9), id(2, 5), true),
+            (id(2, 5), id(2, 5), None, true),
+            (None, id(1, 1), None, false),
+            (None, None, None, true),
+        ] {
+            let why = unfit(applied, snapshot, last);
+            assert_eq!(why.is_none(), is_fit, "{applied:?} {snapshot:?} {last:?}: {why:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod disk;
 mod endurance;
 mod failure;
 mod form;
+mod grpc;
 mod identity;
 mod membership;
 mod poll;

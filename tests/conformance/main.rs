@@ -11,6 +11,7 @@
 #![cfg(test)]
 
 mod exchange;
+mod grpc;
 #[path = "../harness/harness.rs"]
 mod harness;
 mod vector;

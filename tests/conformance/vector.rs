@@ -148,7 +148,7 @@ impl Expect {
 }
 
 /// `*` is anything, `?` one character.
-fn is_like(text: &str, like: &str) -> bool {
+pub(crate) fn is_like(text: &str, like: &str) -> bool {
     let (text, like): (Vec<char>, Vec<char>) = (text.chars().collect(), like.chars().collect());
     let (mut at, mut in_like) = (0, 0);
     let mut retry = None;

@@ -16,6 +16,8 @@ mod cluster;
 mod command;
 #[path = "connection.rs"]
 mod connection;
+#[path = "grpc.rs"]
+mod grpc;
 #[path = "node.rs"]
 mod node;
 #[path = "seed.rs"]
@@ -31,6 +33,7 @@ pub(crate) use address::free_addresses;
 pub(crate) use client::{Answer, Client, Key, Outcome, Probe, Read};
 pub(crate) use cluster::Cluster;
 pub(crate) use command::{Printed, cluster, cluster_status, quorate};
+pub(crate) use grpc::{GrpcClient, Told, payload};
 pub(crate) use node::{Node, Options, QUORATE, signal};
 pub(crate) use seed::Seed;
 pub(crate) use state::{PeerState, RaftState, Role};

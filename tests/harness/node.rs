@@ -67,6 +67,7 @@ pub(crate) struct Node {
     crash_at: Option<String>,
     flags: Vec<String>,
     peer: SocketAddr,
+    grpc: SocketAddr,
     client: Client,
     child: Option<Child>,
 }
@@ -97,7 +98,17 @@ impl Node {
         flags.extend(options.flags.iter().cloned());
         let binary = PathBuf::from(QUORATE);
         let client = Client::new(http);
-        Self { root, binary, wrapper: Vec::new(), crash_at: None, flags, peer, client, child: None }
+        Self {
+            root,
+            binary,
+            wrapper: Vec::new(),
+            crash_at: None,
+            flags,
+            peer,
+            grpc,
+            client,
+            child: None,
+        }
     }
 
     pub(crate) const fn client(&self) -> &Client {
@@ -107,6 +118,11 @@ impl Node {
     /// Its address as the cluster names it.
     pub(crate) fn peer(&self) -> String {
         self.peer.to_string()
+    }
+
+    /// Where it speaks gRPC.
+    pub(crate) const fn grpc(&self) -> SocketAddr {
+        self.grpc
     }
 
     pub(crate) const fn peer_address(&self) -> SocketAddr {
@@ -240,6 +256,7 @@ impl Node {
         self.set_flag("--http-listen", &http.to_string());
         self.set_flag("--grpc-listen", &grpc.to_string());
         self.peer = peer;
+        self.grpc = grpc;
         self.client = Client::new(http);
     }
 

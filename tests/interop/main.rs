@@ -190,6 +190,25 @@ async fn the_python_client() {
     }
 }
 
+async fn install_go() -> Result<PathBuf, String> {
+    let directory = installed("go");
+    for name in ["go.mod", "go.sum", "main.go"] {
+        let from = sources().join("go").join(name);
+        fs::copy(from, directory.join(name)).map_err(|error| error.to_string())?;
+    }
+    let mut build = Command::new("go");
+    run(build.args(["build", "-o", "client", "."]).current_dir(&directory), INSTALL).await?;
+    Ok(directory.join("client"))
+}
+
+#[tokio::test]
+async fn the_go_client() {
+    match install_go().await {
+        Ok(client) => check_with_a_kill("nacos-sdk-go", Command::new(client)).await,
+        Err(why) => println!("SKIP the_go_client: {why}"),
+    }
+}
+
 async fn install_node() -> Result<PathBuf, String> {
     let directory = installed("node");
     // Modules are looked for beside the script that asks for them.

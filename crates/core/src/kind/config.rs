@@ -188,13 +188,7 @@ impl ConfigDatum {
 
     /// The value of the row that keeps it.
     pub(crate) fn to_wire(&self) -> wire::ConfigDatum {
-        let (content, _) = self.parts();
-        wire::ConfigDatum { content: Bytes::copy_from_slice(content), ..self.to_wire_bare() }
-    }
-
-    /// The same without the content.
-    pub(crate) fn to_wire_bare(&self) -> wire::ConfigDatum {
-        let (_, detail) = self.parts();
+        let (content, detail) = self.parts();
         let Fixed {
             content_bytes: _,
             content_type,
@@ -205,7 +199,7 @@ impl ConfigDatum {
             modified,
         } = self.fixed();
         wire::ConfigDatum {
-            content: Bytes::new(),
+            content: Bytes::copy_from_slice(content),
             md5: Bytes::copy_from_slice(&md5.0),
             content_type: u32::from(content_type.code()),
             version: *version,

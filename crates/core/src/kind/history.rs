@@ -123,19 +123,11 @@ pub struct History {
 }
 
 impl History {
-    fn to_wire(&self, with_content: bool) -> wire::HistoryRow {
-        let (mut formal, mut gray) = (None, None);
-        match &self.kept {
-            Kept::Formal(datum) if with_content => formal = Some(datum.to_wire()),
-            Kept::Formal(datum) => formal = Some(datum.to_wire_bare()),
-            Kept::Gray(kept) => {
-                let mut kept = kept.to_wire();
-                if !with_content {
-                    kept.content = Bytes::new();
-                }
-                gray = Some(kept);
-            }
-        }
+    fn to_wire(&self) -> wire::HistoryRow {
+        let (formal, gray) = match &self.kept {
+            Kept::Formal(datum) => (Some(datum.to_wire()), None),
+            Kept::Gray(kept) => (None, Some(kept.to_wire())),
+        };
         let (cause, cause_of) = self.cause.code();
         wire::HistoryRow {
             id: self.id,
@@ -152,19 +144,34 @@ impl History {
         }
     }
 
-    /// Its share of the state hash: everything but the content's bytes, which md5 stands for.
+    /// Its share of the state hash. For what it keeps stand md5, version and the revision that wrote
+    /// it: the hash covered all of it while it was in force.
     pub(crate) fn digest(&self) -> u128 {
-        u128::from_be_bytes(Md5::of(&history_row(self.to_wire(false))).0)
+        let Self { id, key, operation, kept, writer, cause, revision, time } = self;
+        let (written, version) = match kept {
+            Kept::Formal(datum) => (datum.modify_revision(), datum.version()),
+            Kept::Gray(gray) => (gray.modify_revision, gray.version),
+        };
+        let (cause, cause_of) = cause.code();
+        let mut text = Vec::with_capacity(256);
+        for part in [key.as_str(), &writer.user, &writer.ip, kept.gray_name().unwrap_or_default()] {
+            text.extend_from_slice(part.as_bytes());
+            text.push(0);
+        }
+        text.extend_from_slice(&kept.md5().0);
+        for number in [operation.code(), cause] {
+            text.extend_from_slice(&number.to_be_bytes());
+        }
+        for number in [*id, cause_of, revision.0, time.0, written.0, version] {
+            text.extend_from_slice(&number.to_be_bytes());
+        }
+        u128::from_be_bytes(Md5::of(&text).0)
     }
-}
-
-fn history_row(row: wire::HistoryRow) -> Bytes {
-    exact(&wire::Row { row: Some(wire::row::Row::History(row)) })
 }
 
 /// The row that keeps a record.
 pub(crate) fn row(history: &History) -> Bytes {
-    history_row(history.to_wire(true))
+    exact(&wire::Row { row: Some(wire::row::Row::History(history.to_wire())) })
 }
 
 /// Reads the record of a row.

@@ -7,6 +7,7 @@
 //! nothing else.
 
 pub(super) mod folder;
+mod past;
 mod queue;
 mod rows;
 mod scan;

@@ -320,6 +320,11 @@ impl State {
 
     /// Every row of the state, by kind and key.
     pub fn rows(&self) -> impl Iterator<Item = Bytes> {
+        self.rows_without_history().chain(self.past.all().map(|record| history::row(record)))
+    }
+
+    /// Every row but those of the history.
+    pub(super) fn rows_without_history(&self) -> impl Iterator<Item = Bytes> {
         let configs = self.configs.iter().map(|(key, datum)| config::row(key, datum));
         let origins = self.origins.iter().map(|(id, origin)| origin::row(*id, origin));
         let grays = self
@@ -327,7 +332,6 @@ impl State {
             .iter()
             .flat_map(|(key, releases)| releases.iter().map(move |gray| gray::row(key, gray)));
         let namespaces = self.namespaces.values().map(|namespace| namespace::row(namespace));
-        let history = self.past.all().map(|record| history::row(record));
-        configs.chain(origins).chain(grays).chain(namespaces).chain(history)
+        configs.chain(origins).chain(grays).chain(namespaces)
     }
 }

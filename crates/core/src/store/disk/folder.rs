@@ -70,6 +70,14 @@ pub(super) fn remove(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes a file, if it is there.
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
 /// Moves a damaged directory to the next free `.bad.<n>` and drops all but the newest of those.
 pub(super) fn set_aside(dir: &Path) -> io::Result<PathBuf> {
     let mut bad = bad_copies(dir)?;
@@ -170,8 +178,5 @@ pub(super) fn begin_opening(dir: &Path) -> io::Result<bool> {
 
 /// Notes that the opening ended, well or badly.
 pub(super) fn clear_deaths(dir: &Path) -> io::Result<()> {
-    match fs::remove_file(deaths_file(dir)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
+    remove_file(&deaths_file(dir))
 }

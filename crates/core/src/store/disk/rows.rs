@@ -1,7 +1,7 @@
 //! Rows as the one sled tree keeps them: keys, checksums, chunks, and the totals in the header.
 //!
 //! `f` format, `h` header, then one entry for each row: `c` + group key text, `o` + origin id, `g` +
-//! group key text + 0x02 + name of the release, `i` + id of the history record, `n` + namespace.
+//! group key text + 0x02 + name of the release, `n` + namespace. History is beside (`past`).
 //! An entry's value is `tag | crc32c | row`, or, for a row over [`CHUNK_BYTES`],
 //! `tag | crc32c | length | chunks` with the row cut into the keys that follow it. The checksum
 //! covers key and row, and the header counts and sums all checksums: a row that is missing, stale

@@ -5,10 +5,11 @@ use proptest::prelude::*;
 
 use super::Batch;
 use crate::command::{
-    Cause, Command, Describe, Presence, Proposal, ProposalId, Publish, Remove, Writer,
+    Cause, Command, Describe, Presence, Proposal, ProposalId, Publish, PublishGray, Remove, Writer,
 };
 use crate::content::{ContentType, Md5};
 use crate::key::GroupKey;
+use crate::kind::gray::Rule;
 use crate::store::{State, Store};
 use crate::time::{LogTime, Revision};
 
@@ -27,6 +28,19 @@ pub(in crate::store) fn publish(number: u32, content: Bytes) -> Command {
         expected: None,
         presence: Presence::Any,
         cause: Cause::Publish,
+    })
+}
+
+fn gray(number: u32, content: Bytes) -> Command {
+    Command::PublishGray(PublishGray {
+        key: key(number),
+        rule: Rule::Tag(format!("t{}", content.len() % 3).into()),
+        md5: Md5::of(&content),
+        content,
+        app: Some("app".to_owned()),
+        encrypted_data_key: String::new(),
+        writer: Writer::default(),
+        expected: None,
     })
 }
 
@@ -52,6 +66,10 @@ pub(in crate::store) fn command() -> impl Strategy<Value = Command> {
         5 => (0..8_u32, any::<u64>(), length)
             .prop_map(|(number, seed, length)| publish(number, noise(seed, length))),
         2 => (0..8_u32).prop_map(remove),
+        // From here on there is history.
+        1 => Just(Command::Raise { level: 3 }),
+        1 => (0..3_u32, any::<u64>(), 0..9_000_usize)
+            .prop_map(|(number, seed, length)| gray(number, noise(seed, length))),
     ]
 }
 

@@ -12,8 +12,8 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::rows::{self, Body, FORMAT_KEY, HEADER_KEY, Head, HeaderRow, Totals};
-use super::tree::{header_of, open_db};
-use super::{DiskOptions, Fault};
+use super::tree::{applied_of, header_of, open_db};
+use super::{DiskOptions, Fault, past};
 use crate::store::{State, StateBuilder};
 
 /// Least and most bytes of a slice.
@@ -53,6 +53,7 @@ pub(super) fn read_sliced(dir: &Path, options: &DiskOptions, slice: u64) -> Resu
     if totals != expected {
         return Err(Fault::Malformed("totals"));
     }
+    past::read(dir, applied_of(&header)?, |row| Ok(builder.row(row)?))?;
     Ok(builder.finish(&header)?)
 }
 

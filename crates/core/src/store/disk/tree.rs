@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use prost::Message as _;
 
+use super::past::PastFile;
 use super::rows::{self, FORMAT, FORMAT_KEY, HEADER_KEY, HeaderRow, Totals};
 use super::writer::Pending;
 use super::{DiskOptions, Fault, folder};
+use crate::kind::history::{self, History};
 use crate::record::wire;
+use crate::store::Change;
 
 /// sled's own period of writing what its buffers hold (raft-storage.md §1).
 const FLUSH_EVERY_MS: u64 = 500;
@@ -38,6 +41,7 @@ pub(super) struct Tree {
     log: File,
     totals: Totals,
     applied: Option<u64>,
+    past: PastFile,
 }
 
 impl Tree {
@@ -45,13 +49,16 @@ impl Tree {
     pub(super) fn open(dir: &Path, options: &DiskOptions) -> Result<Self, Fault> {
         let db = open_db(dir, options)?;
         let HeaderRow { totals, header } = header_of(&db)?;
-        Ok(Self { db, log: log_of(dir)?, totals, applied: applied_of(&header)? })
+        let applied = applied_of(&header)?;
+        let past = PastFile::open(dir, applied)?;
+        Ok(Self { db, log: log_of(dir)?, totals, applied, past })
     }
 
     /// Creates a directory, to be filled by [`Self::stage`] and ended by [`Self::write`].
     pub(super) fn create(dir: &Path, options: &DiskOptions) -> Result<Self, Fault> {
         let db = open_db(dir, options)?;
-        Ok(Self { db, log: log_of(dir)?, totals: Totals::default(), applied: None })
+        let (log, past) = (log_of(dir)?, PastFile::create(dir)?);
+        Ok(Self { db, log, totals: Totals::default(), applied: None, past })
     }
 
     /// Log index of the last entry that is written here.
@@ -63,7 +70,13 @@ impl Tree {
     pub(super) fn write(&mut self, pending: &Pending) -> Result<(), Fault> {
         let mut batch = sled::Batch::default();
         let mut totals = self.totals;
+        let applied = applied_of(pending.header())?;
         for (entry, change) in pending.changes() {
+            if let Change::History(id, kept) = change {
+                let row = kept.as_ref().map(|kept| history::row(kept));
+                self.past.put(*id, row.as_deref(), applied.unwrap_or_default())?;
+                continue;
+            }
             // The insert would read the same node: asking for the old value costs no I/O.
             let old = self.db.get(entry)?;
             let (_, row) = rows::entry_of(change);
@@ -71,7 +84,8 @@ impl Tree {
         }
         batch.insert(FORMAT_KEY, &FORMAT.to_be_bytes());
         batch.insert(HEADER_KEY, HeaderRow::encode(totals, pending.header()));
-        let applied = applied_of(pending.header())?;
+        // Before the header that covers them.
+        self.past.commit()?;
         self.db.apply_batch(batch)?;
         (self.totals, self.applied) = (totals, applied);
         Ok(())
@@ -87,6 +101,12 @@ impl Tree {
         rows::put(batch, &mut self.totals, entry, Some(row), None)
     }
 
+    /// Adds a history record in the same way.
+    pub(super) fn stage_history(&mut self, record: &History, index: u64) -> Result<(), Fault> {
+        self.past.put(record.id, Some(&history::row(record)), index)?;
+        if self.past.waiting() >= STAGED_BYTES { self.past.commit() } else { Ok(()) }
+    }
+
     pub(super) fn commit_staged(&self, batch: sled::Batch) -> Result<(), Fault> {
         Ok(self.db.apply_batch(batch)?)
     }
@@ -99,6 +119,9 @@ impl Tree {
         Ok(folder::sync_tree(dir)?)
     }
 }
+
+/// History that is held before it is written.
+const STAGED_BYTES: usize = 1024 * 1024;
 
 pub(super) fn open_db(dir: &Path, options: &DiskOptions) -> Result<sled::Db, Fault> {
     if dir.exists() {
@@ -136,7 +159,7 @@ pub(super) fn header_of(db: &sled::Db) -> Result<HeaderRow, Fault> {
     HeaderRow::decode(&value)
 }
 
-fn applied_of(header: &[u8]) -> Result<Option<u64>, Fault> {
+pub(super) fn applied_of(header: &[u8]) -> Result<Option<u64>, Fault> {
     let header = wire::StoreHeader::decode(header).map_err(|_| Fault::Malformed("header"))?;
     Ok(header.has_applied.then_some(header.applied_index))
 }

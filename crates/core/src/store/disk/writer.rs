@@ -255,7 +255,7 @@ impl Writer {
         let mut batch = sled::Batch::default();
         let mut bytes = 0;
         let mut keys = state.configs().map(|(key, _)| rows::config_key(key));
-        for row in state.rows() {
+        for row in state.rows_without_history() {
             let entry = match keys.next() {
                 Some(key) => key,
                 None => rows::key_of(row.clone())?,
@@ -270,6 +270,10 @@ impl Writer {
             }
         }
         tree.commit_staged(batch)?;
+        let index = state.header().applied.map_or(0, |(_, index)| index);
+        for record in state.all_history() {
+            tree.stage_history(record, index)?;
+        }
         let header = Pending { header: Some(state.header_record()), ..Pending::default() };
         tree.write(&header)?;
         tree.sync(&fresh)?;

@@ -17,6 +17,7 @@ mod form;
 mod grpc;
 mod identity;
 mod membership;
+mod past;
 mod poll;
 mod process;
 mod read;

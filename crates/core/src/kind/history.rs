@@ -2,9 +2,9 @@
 //!
 //! A record keeps what the reference's does (config.md §6.1): the new content of a creation, the
 //! content *before* an update, the content that a removal took away. It refers to the datum itself,
-//! which nothing copies. Records are bounded twice: by [`MAX_VERSIONS`] for each configuration in
-//! apply, and by age and a lower count in [`crate::command::TrimHistory`], which the leader
-//! proposes now and then.
+//! which nothing copies. Records are bounded in apply, by [`MAX_VERSIONS`] for each configuration and
+//! [`MAX_BYTES`] for all, and by age and a lower count in [`crate::command::TrimHistory`], which the
+//! leader proposes now and then.
 
 use std::sync::Arc;
 
@@ -20,6 +20,10 @@ use crate::time::{LogTime, Revision};
 
 /// Most records of one configuration, all its releases together. The oldest gives way.
 pub const MAX_VERSIONS: usize = 100;
+/// Most bytes of all records together, as [`History::weight`] counts. The oldest give way.
+pub const MAX_BYTES: u64 = 256 * 1024 * 1024;
+/// What a record takes besides its content, about.
+const OVERHEAD_BYTES: u64 = 512;
 /// Records are kept from this feature level on.
 pub const LEVEL: u32 = 3;
 
@@ -142,6 +146,16 @@ impl History {
             revision: self.revision.0,
             time_ms: self.time.0,
         }
+    }
+
+    /// What it counts against [`MAX_BYTES`].
+    #[must_use]
+    pub fn weight(&self) -> u64 {
+        let content = match &self.kept {
+            Kept::Formal(datum) => datum.content_bytes(),
+            Kept::Gray(gray) => gray.content.len(),
+        };
+        content as u64 + OVERHEAD_BYTES
     }
 
     /// Its share of the state hash. For what it keeps stand md5, version and the revision that wrote

@@ -191,6 +191,12 @@ impl State {
         self.past.len()
     }
 
+    /// Weight of all history records, in bytes ([`History::weight`]).
+    #[must_use]
+    pub fn history_bytes(&self) -> u64 {
+        self.past.bytes()
+    }
+
     /// The reply kept for a proposal, if it was applied and may still be asked about.
     #[must_use]
     pub fn kept_reply(&self, origin: u64, nonce: u64, sequence: u64) -> Option<Reply> {

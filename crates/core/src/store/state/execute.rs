@@ -141,7 +141,9 @@ impl State {
         });
         self.extra.add(record.digest());
         applied.changes.push(Change::History(record.id, Some(Arc::clone(&record))));
-        if let Some(gone) = self.past.add(record) {
+        let key = record.key.clone();
+        self.past.add(record);
+        while let Some(gone) = self.past.give_way(&key, history::MAX_BYTES) {
             self.extra.subtract(gone.digest());
             applied.changes.push(Change::History(gone.id, None));
         }

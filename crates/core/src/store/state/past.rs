@@ -15,6 +15,8 @@ pub(super) struct Past {
     /// Ids, oldest first.
     by_key: OrdMap<GroupKey, Arc<VecDeque<u64>>>,
     last: u64,
+    /// Weight of all records.
+    bytes: u64,
 }
 
 impl Past {
@@ -63,15 +65,31 @@ impl Past {
         self.by_key.get(key).into_iter().flat_map(|ids| ids.iter().copied())
     }
 
-    /// Adds the newest record; its id is [`Self::last`] + 1. The record that gives way to it, if
-    /// the configuration has too many.
-    pub(super) fn add(&mut self, record: Arc<History>) -> Option<Arc<History>> {
+    /// Weight of all records.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Adds the newest record; its id is [`Self::last`] + 1.
+    pub(super) fn add(&mut self, record: Arc<History>) {
         self.last = record.id;
+        self.bytes += record.weight();
         let ids = Arc::make_mut(self.by_key.entry(record.key.clone()).or_default());
         ids.push_back(record.id);
-        let oldest = if ids.len() > MAX_VERSIONS { ids.pop_front() } else { None };
         self.by_id.insert(record.id, record);
-        oldest.and_then(|oldest| self.by_id.remove(&oldest))
+    }
+
+    /// Takes one record out that must give way, as long as there are too many: of this
+    /// configuration, whose newest record was just added, or of all.
+    pub(super) fn give_way(&mut self, key: &GroupKey, most_bytes: u64) -> Option<Arc<History>> {
+        let of_key = self.by_key.get(key).filter(|ids| ids.len() > MAX_VERSIONS);
+        let oldest = of_key.and_then(|ids| ids.front().copied());
+        let oldest = oldest.or_else(|| {
+            // The newest one stays, however large.
+            let is_too_much = self.bytes > most_bytes && self.by_id.len() > 1;
+            self.by_id.keys().next().copied().filter(|_| is_too_much)
+        });
+        self.remove(oldest?)
     }
 
     /// Adds a record that was kept, in any order.
@@ -83,11 +101,13 @@ impl Past {
         let ids = Arc::make_mut(self.by_key.entry(record.key.clone()).or_default());
         let place = ids.partition_point(|id| *id < record.id);
         ids.insert(place, record.id);
+        self.bytes += record.weight();
         self.by_id.insert(record.id, Arc::new(record));
     }
 
     pub(super) fn remove(&mut self, id: u64) -> Option<Arc<History>> {
         let record = self.by_id.remove(&id)?;
+        self.bytes -= record.weight();
         if let Some(ids) = self.by_key.get_mut(&record.key) {
             let ids = Arc::make_mut(ids);
             if let Ok(place) = ids.binary_search(&id) {

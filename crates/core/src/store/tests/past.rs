@@ -124,6 +124,26 @@ fn the_oldest_records_give_way_by_count_and_by_age() {
 }
 
 #[test]
+fn the_oldest_records_of_all_give_way_by_their_bytes() {
+    use crate::kind::history::MAX_BYTES;
+    let mut given = Given::new();
+    let content = "x".repeat(32 * 1024 * 1024);
+    for number in 0..12 {
+        given.apply(publish(number, &content, None));
+    }
+    assert!(given.state.history_bytes() <= MAX_BYTES, "{}", given.state.history_bytes());
+    let ids: Vec<_> = given.state.all_history().map(|record| record.id).collect();
+    assert_eq!(ids, [6, 7, 8, 9, 10, 11, 12]);
+    assert!(given.state.is_extra_hash_right());
+    let mut builder = StateBuilder::default();
+    for row in given.state.rows() {
+        builder.row(row).unwrap();
+    }
+    let read = builder.finish(&given.state.header_record()).unwrap();
+    assert_eq!(read.history_bytes(), given.state.history_bytes());
+}
+
+#[test]
 fn listeners_are_told_of_releases_that_change_what_somebody_sees() {
     let mut given = Given::new();
     given.apply(publish(1, "formal", None));

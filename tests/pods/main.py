@@ -94,19 +94,19 @@ class Set:
         return None
 
     def members(self, pod):
-        """Role by address, as this pod knows it."""
+        """Members by id, as this pod knows them: a lost one and its successor share an address."""
         code, out, err = pod.exec("/quorate", "cluster", "--json", "status")
         if code != 0:
             # It may be starting: whoever waits asks again.
             raise ConnectionError(f"status: {err or out}")
-        return {it["peer"]: it for it in json.loads(out)["members"]}
+        return {it["id"]: it for it in json.loads(out)["members"]}
 
     def voters_are(self, pods):
         """Whether each of these pods knows exactly these voters, and no learner."""
         wanted = sorted(self.manifest.address(pod.name) for pod in pods)
         for pod in pods:
             members = self.members(pod)
-            roles = sorted(address for address, it in members.items() if it["isVoter"])
+            roles = sorted(it["peer"] for it in members.values() if it["isVoter"])
             if roles != wanted or len(members) != len(wanted):
                 return False
         return True

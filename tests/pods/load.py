@@ -116,7 +116,8 @@ class Load:
         except OSError as error:
             return "unwritten", f"connect: {error}"
         try:
-            connection.sock.settimeout(left)
+            # A node whose machine is gone answers never: there must be time to ask another.
+            connection.sock.settimeout(min(left, 2.5))
             form = {"Content-Type": "application/x-www-form-urlencoded"}
             connection.request("POST", CONFIGS, urllib.parse.urlencode(pairs), form)
             answer = connection.getresponse()

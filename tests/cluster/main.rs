@@ -16,6 +16,7 @@ mod failure;
 mod form;
 mod grpc;
 mod identity;
+mod listeners;
 mod membership;
 mod past;
 mod poll;

@@ -14,13 +14,21 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Sends and reads the whole answer.
 pub(crate) async fn exchange(address: SocketAddr, send: &Send) -> Answer {
-    let exchanged = timeout(PATIENCE, send_and_read(address, send)).await;
-    exchanged.unwrap_or_else(|_| panic!("no answer to {} {}", send.method, send.path))
+    exchange_bytes(address, &request(address, send)).await
 }
 
-async fn send_and_read(address: SocketAddr, send: &Send) -> Answer {
+/// The same with a request that is no text.
+pub(crate) async fn exchange_bytes(address: SocketAddr, request: &[u8]) -> Answer {
+    let exchanged = timeout(PATIENCE, send_and_read(address, request)).await;
+    exchanged.unwrap_or_else(|_| {
+        let line = String::from_utf8_lossy(request).lines().next().unwrap_or_default().to_owned();
+        panic!("no answer to {line}")
+    })
+}
+
+async fn send_and_read(address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
-    stream.write_all(&request(address, send)).await.expect("the request is taken");
+    stream.write_all(request).await.expect("the request is taken");
     let mut bytes = Vec::new();
     let head_end = loop {
         if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {

@@ -14,6 +14,7 @@ mod exchange;
 mod grpc;
 #[path = "../harness/harness.rs"]
 mod harness;
+mod transfer;
 mod vector;
 
 use std::net::SocketAddr;
@@ -89,6 +90,11 @@ async fn routes_of_the_cluster() {
 #[tokio::test]
 async fn administration() {
     check("administration").await;
+}
+
+#[tokio::test]
+async fn validation_and_dry_runs() {
+    check("validation").await;
 }
 
 #[tokio::test]

@@ -238,6 +238,12 @@ impl PollService {
         self.capacity
     }
 
+    /// The labels of the client that holds this poll.
+    pub(crate) fn labels(&self, waiter: WaiterId) -> Option<Labels> {
+        let number = waiter.number();
+        self.slots(number).lock().labels(slot(number)).cloned()
+    }
+
     fn arm(&self, number: u32, deadline: Instant) {
         let after = deadline.saturating_duration_since(self.start);
         let tick = u32::try_from(after.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(NEVER);

@@ -96,6 +96,19 @@ pub struct AllWaiters<'a> {
     pub subscribers: &'a Subscribers,
 }
 
+impl AllWaiters<'_> {
+    /// The labels of a waiter's client.
+    #[must_use]
+    pub fn labels(&self, waiter: WaiterId) -> Option<Labels> {
+        if waiter.number() & SUBSCRIBER == 0 {
+            return self.polls.labels(waiter);
+        }
+        let table = self.subscribers.table.read();
+        let slot = table.slots.get((waiter.number() & !SUBSCRIBER) as usize)?;
+        slot.as_ref().map(|subscriber| subscriber.labels().clone())
+    }
+}
+
 impl Waiters for AllWaiters<'_> {
     fn wake(
         &self,
@@ -167,6 +180,15 @@ mod tests {
             &DataId::parse("d").unwrap(),
         );
         let listener = index.listen(key.clone(), ClientMd5::Empty, 7, again).unwrap();
+        let mut seen = Vec::new();
+        index.listeners_of(&key, &mut |waiter, claim| {
+            seen.push((waiters.labels(waiter), claim));
+        });
+        let labels = other.labels().clone();
+        assert_eq!(seen, [(Some(labels.clone()), ClientMd5::Empty)]);
+        let mut all = Vec::new();
+        index.all_listeners(&mut |key, waiter, _| all.push((key.clone(), waiters.labels(waiter))));
+        assert_eq!(all, [(key.clone(), Some(labels))]);
         let change = Arc::new(Change::new(key, Standing::default(), Instant::now()));
         let other_md5 = ClientMd5::Other;
         assert!(!waiters.wake(again, &change, (7, ClientMd5::Empty), &mut Vec::new()));

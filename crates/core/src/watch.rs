@@ -163,6 +163,18 @@ impl WatchIndex {
         self.shards.iter().map(|shard| shard.lock().listeners()).sum()
     }
 
+    /// The listeners of a key, with what each claims to have: O(listeners of the key), under the
+    /// lock of its shard. `visit` may take a waiter's lock and nothing else.
+    pub fn listeners_of(&self, key: &GroupKey, visit: &mut dyn FnMut(WaiterId, ClientMd5)) {
+        let (hash, number) = self.place(key);
+        self.shard(number).lock().listeners_of(hash, key, visit);
+    }
+
+    /// All listeners of all keys, shard by shard: for administrators. As [`Self::listeners_of`].
+    pub fn all_listeners(&self, visit: &mut dyn FnMut(&GroupKey, WaiterId, ClientMd5)) {
+        self.shards.iter().for_each(|shard| shard.lock().all_listeners(visit));
+    }
+
     /// How many keys wait to be announced. Visits every shard.
     fn dirty(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().dirty()).sum()

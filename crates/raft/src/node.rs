@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::ask::Asking;
 use crate::forward::Forwarder;
 use crate::host::Host;
 use crate::identity::Identity;
@@ -61,6 +62,7 @@ pub(crate) struct Inner {
     pub(crate) heard: watch::Sender<u64>,
     pub(crate) forwarder: Forwarder,
     pub(crate) reader: Mutex<Option<(Leader, Client)>>,
+    pub(crate) asking: Asking,
     pub(crate) reachable: Mutex<BTreeSet<NodeId>>,
     pub(crate) met: Arc<Met>,
     /// Wakes who tells the members who this node is.

@@ -24,6 +24,7 @@ use tonic::transport::server::TcpIncoming;
 
 pub use self::open::StartError;
 use self::open::{Opened, io_error, open};
+use crate::ask::Asking;
 use crate::forward::Forwarder;
 use crate::host::Host;
 use crate::leader;
@@ -278,6 +279,7 @@ async fn assemble(
         heard: watch::Sender::new(0),
         forwarder,
         reader: Mutex::new(None),
+        asking: Asking::default(),
         reachable: Mutex::default(),
         met,
         introduce: meet,

@@ -58,6 +58,14 @@ pub(crate) enum Failure {
     /// The namespace holds configurations, or there are too many namespaces.
     #[error("in use")]
     InUse,
+    /// The content is not as its namespace demands.
+    #[error("{text}")]
+    Invalid {
+        /// Of an atomic change: which part, from 1.
+        part: u64,
+        /// What is wrong.
+        text: String,
+    },
     /// Some member of the cluster cannot apply this yet.
     #[error("feature level {wanted} is wanted, the cluster is at {has}")]
     FeatureLevel {
@@ -100,7 +108,9 @@ impl Failure {
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::CasMismatch { .. } | Self::FieldDoesNotFit => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::FieldTooLong | Self::TooManyReleases | Self::InUse => StatusCode::BAD_REQUEST,
+            Self::FieldTooLong | Self::TooManyReleases | Self::InUse | Self::Invalid { .. } => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Exists { .. } => StatusCode::GONE,
             Self::Absent { .. } => StatusCode::NOT_FOUND,
             Self::FeatureLevel { .. }
@@ -114,7 +124,10 @@ impl Failure {
     /// Of an atomic change: which part refused it, from 1; else 0.
     pub(crate) const fn part(&self) -> u64 {
         match self {
-            Self::CasMismatch { part } | Self::Exists { part } | Self::Absent { part, .. } => *part,
+            Self::CasMismatch { part }
+            | Self::Exists { part }
+            | Self::Absent { part, .. }
+            | Self::Invalid { part, .. } => *part,
             Self::TooManyReleases
             | Self::InUse
             | Self::FeatureLevel { .. }
@@ -134,7 +147,9 @@ impl Failure {
             | Self::FieldTooLong
             | Self::FieldDoesNotFit
             | Self::TooManyReleases => return None,
-            Self::Exists { .. } | Self::Absent { .. } | Self::InUse => self.to_string(),
+            Self::Exists { .. } | Self::Absent { .. } | Self::InUse | Self::Invalid { .. } => {
+                self.to_string()
+            }
             Self::FeatureLevel { .. } => {
                 "not before all members of the cluster are of this release".to_owned()
             }

@@ -15,6 +15,7 @@ mod envelope;
 mod long_poll;
 mod manage;
 mod members;
+mod options;
 mod pairs;
 mod probe;
 mod raft;
@@ -178,8 +179,7 @@ where
             let (head, _) = request.into_parts();
             now(app, route, v3::get(app, peer, &head))
         }
-        Route::Listeners
-        | Route::Readiness
+        Route::Readiness
         | Route::Liveness
         | Route::Members(_)
         | Route::RaftState
@@ -196,7 +196,6 @@ where
 fn plain<B>(app: &App, route: Route, request: &Request<B>) -> Response {
     let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
     match route {
-        Route::Listeners => v1::listeners(path),
         Route::Readiness => probe::readiness(app),
         Route::Liveness => probe::liveness(),
         Route::Members(asked) => members::answer(app, asked, (request.method(), path, query)),

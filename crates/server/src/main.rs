@@ -1,6 +1,8 @@
 //! The binary `quorate`: flags → configuration → run.
 
 mod administer;
+mod archive;
+mod ask;
 mod cli;
 mod client_log;
 mod clock;

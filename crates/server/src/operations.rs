@@ -3,10 +3,13 @@
 
 pub(crate) mod changes;
 pub(crate) mod config;
+pub(crate) mod dry_run;
 pub(crate) mod history;
 pub(crate) mod listen;
+pub(crate) mod listeners;
 pub(crate) mod namespace;
 pub(crate) mod search;
+pub(crate) mod validation;
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::ask::Answers;
 use crate::config::{ClusterSecret, Config};
 use crate::http::{self, App};
 use crate::metrics::Metrics;
@@ -84,6 +85,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         config.cluster_secret.as_ref().map(ClusterSecret::header_text),
         config.advertise.at_port(ports.peer).to_string().rsplit_once(':').map_or("", |(ip, _)| ip),
     );
+    node.answer_with(Arc::new(Answers(node.clone())));
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(http::serve(http, app.clone(), stop.clone()));
     tasks.spawn(grpc::serve(grpc, app, connections, stop.clone()));

@@ -246,6 +246,30 @@ impl Shard {
         self.cursor != NIL
     }
 
+    /// The listeners of a key, with what each claims.
+    pub(super) fn listeners_of(
+        &self,
+        hash: u64,
+        key: &GroupKey,
+        visit: &mut dyn FnMut(WaiterId, ClientMd5),
+    ) {
+        let entry = self.find(hash, key).and_then(|entry| self.entries.get(entry));
+        let mut at = entry.map_or(NIL, |entry| entry.head);
+        while let Some(listener) = self.listeners.get(at) {
+            visit(listener.waiter, listener.md5());
+            at = listener.after;
+        }
+    }
+
+    /// All listeners of all keys.
+    pub(super) fn all_listeners(&self, visit: &mut dyn FnMut(&GroupKey, WaiterId, ClientMd5)) {
+        for (_, listener) in self.listeners.iter() {
+            if let Some(entry) = self.entries.get(listener.entry()) {
+                visit(&entry.key, listener.waiter, listener.md5());
+            }
+        }
+    }
+
     #[cfg(test)]
     pub(super) const fn buckets(&self) -> usize {
         self.buckets.len()

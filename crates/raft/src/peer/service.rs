@@ -210,6 +210,13 @@ impl wire::peer_server::Peer for Service {
         let revision = Revision(request.into_inner().revision);
         Ok(Response::new(self.0.fingerprint_at(revision).await))
     }
+
+    async fn ask(&self, request: Request<wire::AskRequest>) -> Reply<wire::AskReply> {
+        self.check_member(request.metadata()).await?;
+        let answered = self.0.answer(request.into_inner().question).await;
+        let answer = answered.map_err(Status::unimplemented)?;
+        Ok(Response::new(wire::AskReply { answer }))
+    }
 }
 
 /// Offers what a follower sends to this node's Raft, until the stream ends.

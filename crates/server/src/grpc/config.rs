@@ -202,7 +202,9 @@ pub(super) async fn remove(
 fn refused(failure: &Failure) -> Refusal {
     let message = match failure {
         Failure::CasMismatch { .. } => "Cas publish fail, server md5 may have changed.".to_owned(),
-        Failure::TooManyReleases => return Refusal::new(INVALID, failure.to_string()),
+        Failure::TooManyReleases | Failure::Invalid { .. } => {
+            return Refusal::new(INVALID, failure.to_string());
+        }
         Failure::FieldTooLong => "invalid advanced field: too long".to_owned(),
         Failure::FieldDoesNotFit => "a field is longer than it may be".to_owned(),
         Failure::Exists { .. }

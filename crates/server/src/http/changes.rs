@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -17,11 +18,13 @@ use quorate_core::time::Revision;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::options::WAIT_MS;
 use super::response::{PLAIN_JSON, Response, json as answer_json, respond, retry_soon, stamp};
 use super::{App, body, caller};
 use crate::failure::Failure;
 use crate::operations::changes::{self, MAX_PARTS, Undo};
 use crate::operations::config::check_fields;
+use crate::operations::listeners::{Reached, Share, Wait};
 use crate::parameters;
 
 /// What is asked.
@@ -36,9 +39,11 @@ pub(crate) enum Asked {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Made {
     changes: Vec<Part>,
+    wait_for_listeners: Option<String>,
+    wait_timeout_ms: Option<u64>,
     #[serde(default)]
     user: String,
 }
@@ -146,7 +151,8 @@ fn wrong(status: StatusCode, part: u64, text: &str) -> Box<Response> {
 
 fn failed(failure: &Failure) -> Box<Response> {
     let part = failure.part();
-    let status = if part > 0 { StatusCode::CONFLICT } else { failure.status() };
+    let is_conflict = part > 0 && !matches!(failure, Failure::Invalid { .. });
+    let status = if is_conflict { StatusCode::CONFLICT } else { failure.status() };
     let text = failure.text().unwrap_or_else(|| failure.to_string());
     let mut response = wrong(status, part, &text);
     if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -158,25 +164,44 @@ fn failed(failure: &Failure) -> Box<Response> {
 async fn make(app: &App, ip: String, whole: body::Whole) -> Result<Response, Box<Response>> {
     let large = whole.bytes.len() > body::LARGE_BYTES;
     let read = body::off_thread(large, move || Ok(read_made(&whole.bytes, ip)));
-    let items = read.await?.map_err(|Wrong { part, text }| {
+    let (items, wait) = read.await?.map_err(|Wrong { part, text }| {
         wrong(StatusCode::BAD_REQUEST, u64::try_from(part).unwrap_or(u64::MAX), &text)
     })?;
     let count = items.len();
-    let reply =
-        changes::change(&app.node, items, app.deadline()).await.map_err(|it| failed(&it))?;
-    Ok(done(reply.revision, count))
+    let made = changes::change_and_wait(&app.node, items, wait, app.deadline()).await;
+    let (reply, reached) = made.map_err(|it| failed(&it))?;
+    Ok(done(reply.revision, count, reached))
 }
 
-fn done(revision: Revision, count: usize) -> Response {
-    answer_json(StatusCode::OK, &PLAIN_JSON, &json!({"revision": revision, "changes": count}))
+fn done(revision: Revision, count: usize, reached: Option<Reached>) -> Response {
+    let mut body = json!({"revision": revision, "changes": count});
+    if let (Some(body), Some(reached)) = (body.as_object_mut(), reached) {
+        body.insert("listeners".to_owned(), json!(reached));
+    }
+    answer_json(StatusCode::OK, &PLAIN_JSON, &body)
 }
 
-fn read_made(bytes: &[u8], ip: String) -> Result<Vec<ChangeItem>, Wrong> {
+fn read_wait(share: Option<&str>, ms: Option<u64>) -> Result<Option<Wait>, String> {
+    let (default, most) = WAIT_MS;
+    let Some(text) = share else { return Ok(None) };
+    let share = Share::parse(text).ok_or_else(|| format!("waitForListeners: {text:?}"))?;
+    let ms = ms.unwrap_or(default);
+    if !(1..=most).contains(&ms) {
+        return Err(format!("waitTimeoutMs: 1 to {most} are allowed"));
+    }
+    Ok(Some(Wait { share, at_most: Duration::from_millis(ms) }))
+}
+
+type ReadMade = (Vec<ChangeItem>, Option<Wait>);
+
+fn read_made(bytes: &[u8], ip: String) -> Result<ReadMade, Wrong> {
     let whole = |text: String| Wrong { part: 0, text };
     let made: Made = serde_json::from_slice(bytes).map_err(|error| whole(error.to_string()))?;
     if made.changes.is_empty() || made.changes.len() > MAX_PARTS {
         return Err(whole(format!("changes: 1 to {MAX_PARTS} are allowed")));
     }
+    let wait =
+        read_wait(made.wait_for_listeners.as_deref(), made.wait_timeout_ms).map_err(whole)?;
     let writer = Writer { user: made.user, ip };
     let mut items = Vec::with_capacity(made.changes.len());
     let mut keys = BTreeSet::new();
@@ -187,7 +212,7 @@ fn read_made(bytes: &[u8], ip: String) -> Result<Vec<ChangeItem>, Wrong> {
         }
         items.push(item);
     }
-    Ok(items)
+    Ok((items, wait))
 }
 
 fn key(namespace: &str, data_id: &str, group: &str) -> Result<GroupKey, String> {
@@ -272,5 +297,5 @@ async fn undo(app: &App, ip: String, bytes: &[u8]) -> Result<Response, Box<Respo
         }
         failed(&failure)
     })?;
-    Ok(done(reply.revision, count))
+    Ok(done(reply.revision, count, None))
 }

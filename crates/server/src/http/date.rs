@@ -86,6 +86,33 @@ pub(crate) fn iso8601(unix_ms: u64) -> String {
     text
 }
 
+/// `20231114221320`, as names of files have it.
+pub(crate) fn compact(unix_ms: u64) -> String {
+    let Civil { year, month, day, weekday: _, second_of_day } = civil(unix_ms);
+    let mut text = String::with_capacity(14);
+    digits(year, 4, &mut text);
+    for part in [month, day, second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60] {
+        digits(part, 2, &mut text);
+    }
+    text
+}
+
+/// As an archive has it; the earliest that it can have when it cannot have this one.
+pub(crate) fn zip_time(unix_ms: u64) -> zip::DateTime {
+    let Civil { year, month, day, weekday: _, second_of_day } = civil(unix_ms);
+    let small = |number: u64| u8::try_from(number).unwrap_or_default();
+    let (hour, minute) = (second_of_day / 3600, second_of_day / 60 % 60);
+    zip::DateTime::from_date_and_time(
+        u16::try_from(year).unwrap_or_default(),
+        small(month),
+        small(day),
+        small(hour),
+        small(minute),
+        small(second_of_day % 60),
+    )
+    .unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

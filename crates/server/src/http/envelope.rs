@@ -55,8 +55,6 @@ impl Code {
     pub(crate) const NAMESPACE_EXISTS: Self = Self(22002, "namespace already exist");
     pub(crate) const SERVER: Self = Self(30000, "server error");
     pub(crate) const DISABLED: Self = Self(40001, "API function disabled.");
-    pub(crate) const NOTHING_SELECTED: Self = Self(100_006, "No configuration selected");
-    pub(crate) const NO_DATA: Self = Self(100_005, "Imported file data is empty");
 }
 
 /// Why a request of the administration is not done.
@@ -116,7 +114,7 @@ fn write_failed(failure: &Failure) -> Response {
             (Code::CONFLICT, "Cas publish fail, server md5 may have changed.".to_owned())
         }
         Failure::TooManyReleases => (Code::TOO_MANY_RELEASES, failure.to_string()),
-        Failure::FieldTooLong => (Code::INVALID, failure.to_string()),
+        Failure::FieldTooLong | Failure::Invalid { .. } => (Code::INVALID, failure.to_string()),
         Failure::FieldDoesNotFit => (Code::SERVER, failure.to_string()),
         Failure::Exists { .. } | Failure::InUse => (Code::CONFLICT, failure.to_string()),
         Failure::Absent { .. } => (Code::NOT_FOUND, failure.to_string()),

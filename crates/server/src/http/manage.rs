@@ -4,11 +4,14 @@
 
 mod asked;
 mod config;
+mod copy;
 mod grays;
 mod histories;
+mod listening;
 mod namespaces;
 mod other;
 mod rows;
+mod transfer;
 
 use std::net::IpAddr;
 
@@ -95,7 +98,7 @@ impl Request {
             What::RemoveMany => config::remove_many(self).await,
             What::Catalog => config::catalog(&self),
             What::Search => config::search(self).await,
-            What::Clone => config::clone(self).await,
+            What::Clone => copy::clone(self).await,
             What::Beta => grays::beta(&self),
             What::StopBeta => grays::stop_beta(self).await,
             What::HistoryList => histories::list(&self),
@@ -115,7 +118,10 @@ impl Request {
             What::SetLog => other::set_log(&self),
             What::Derby => Ok(other::derby(&self)),
             What::Health => Ok(other::health()),
-            What::Import | What::Export | What::ExportV2 => other::transfer(&self),
+            What::ListenersOfKey => listening::of_key(self).await,
+            What::ListenersOfIp => listening::of_ip(self).await,
+            What::Import => transfer::import(self).await,
+            What::Export | What::ExportV2 => transfer::export(self).await,
         }
     }
 

@@ -53,6 +53,8 @@ struct Pair<'a> {
 #[derive(Debug)]
 pub(crate) struct Pairs<'a> {
     pairs: Vec<Pair<'a>>,
+    /// The first part of a multipart form that is a file, as it came.
+    file: Option<&'a [u8]>,
 }
 
 impl<'a> Pairs<'a> {
@@ -61,7 +63,7 @@ impl<'a> Pairs<'a> {
     /// # Errors
     /// [`Malformed`] says how.
     pub(crate) fn parse(query: &'a str, form: Form<'a>) -> Result<Self, Malformed> {
-        let mut parsed = Self { pairs: Vec::with_capacity(8) };
+        let mut parsed = Self { pairs: Vec::with_capacity(8), file: None };
         parsed.url_encoded(query.as_bytes())?;
         match form {
             Form::None => {}
@@ -105,6 +107,11 @@ impl<'a> Pairs<'a> {
         self.pairs.iter().any(|pair| pair.name == name && pair.value == value.as_bytes())
     }
 
+    /// The uploaded file, if there is one.
+    pub(crate) const fn file(&self) -> Option<&'a [u8]> {
+        self.file
+    }
+
     fn push(
         &mut self,
         name: Cow<'a, str>,
@@ -140,12 +147,11 @@ impl<'a> Pairs<'a> {
             let (head, _) = split_once(part, b"\r\n\r\n").ok_or(Malformed::Multipart)?;
             let data = part.get(head.len() + 2..).ok_or(Malformed::Multipart)?;
             let (data, next) = split_once(data, &delimiter).ok_or(Malformed::Multipart)?;
-            if let Some(name) = field_name(&text(head)?) {
-                self.push(
-                    Cow::Owned(name),
-                    data.strip_prefix(b"\r\n").unwrap_or(b""),
-                    Coding::Plain,
-                )?;
+            let data = data.strip_prefix(b"\r\n").unwrap_or(b"");
+            match part_of(&text(head)?) {
+                Some(Part::Field(name)) => self.push(Cow::Owned(name), data, Coding::Plain)?,
+                Some(Part::File) => self.file = self.file.or(Some(data)),
+                None => {}
             }
             rest = next;
         }
@@ -153,23 +159,29 @@ impl<'a> Pairs<'a> {
     }
 }
 
-/// The name of a part that is a field; `None` for a file, which is no parameter.
-fn field_name(head: &str) -> Option<String> {
+/// What a part of a multipart form is.
+enum Part {
+    Field(String),
+    /// Something with a file name, which is no parameter.
+    File,
+}
+
+fn part_of(head: &str) -> Option<Part> {
     let is_disposition = |line: &&str| {
         line.split_once(':')
             .is_some_and(|(name, _)| name.eq_ignore_ascii_case("content-disposition"))
     };
-    let mut name = None;
+    let mut field = None;
     for parameter in head.split("\r\n").find(is_disposition)?.split(';').skip(1) {
-        let (key, value) = parameter.split_once('=')?;
-        if key.trim().eq_ignore_ascii_case("filename") {
-            return None;
+        let Some((key, value)) = parameter.split_once('=') else { continue };
+        if key.trim().to_ascii_lowercase().starts_with("filename") {
+            return Some(Part::File);
         }
         if key.trim().eq_ignore_ascii_case("name") {
-            name = Some(value.trim().trim_matches('"').to_owned());
+            field = Some(Part::Field(value.trim().trim_matches('"').to_owned()));
         }
     }
-    name
+    field
 }
 
 /// What stands before and after the first occurrence of a mark.

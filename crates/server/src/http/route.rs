@@ -40,8 +40,6 @@ pub(crate) enum Route {
     Remove,
     /// `POST /nacos/v1/cs/configs/listener`
     Listen,
-    /// `GET /nacos/v1/cs/configs/listener`
-    Listeners,
     /// What an administrator asks of configurations and namespaces.
     Manage(Managed),
     /// `GET /nacos/v3/client/cs/config`
@@ -94,7 +92,7 @@ impl Route {
             },
             "/nacos/v1/cs/configs/listener" => match *method {
                 Method::POST => Self::Listen,
-                _ => get(Self::Listeners, "POST, GET"),
+                _ => get(Self::Manage(Managed::LISTENERS_OF_V1), "POST, GET"),
             },
             "/nacos/v3/client/cs/config" => get(Self::GetV3, "GET"),
             "/nacos/v1/console/health/readiness" => get(Self::Readiness, "GET"),
@@ -173,8 +171,7 @@ impl Route {
             Self::Publish => Operation::Publish,
             Self::Remove => Operation::Remove,
             Self::Listen => Operation::Listen,
-            Self::Listeners
-            | Self::Manage(_)
+            Self::Manage(_)
             | Self::Changes(_)
             | Self::Readiness
             | Self::Liveness
@@ -204,7 +201,7 @@ mod tests {
             (Method::DELETE, "/nacos/v1/cs/configs", Route::Remove),
             (Method::PUT, "/nacos/v1/cs/configs", Route::WrongMethod("GET, POST, DELETE")),
             (Method::POST, "/nacos/v1/cs/configs/listener", Route::Listen),
-            (Method::GET, "/nacos/v1/cs/configs/listener", Route::Listeners),
+            (Method::GET, "/nacos/v1/cs/configs/listener", Route::Manage(Managed::LISTENERS_OF_V1)),
             (Method::GET, "/nacos/v1/ns/raft/state", Route::RaftState),
             (Method::GET, "/v1/ns/raft/datum", Route::RaftDatum),
             (Method::POST, "/v1/ns/raft/datum", Route::WrongMethod("GET")),

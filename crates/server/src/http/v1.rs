@@ -21,7 +21,6 @@ use quorate_core::kind::gray::Rule;
 use quorate_core::store::Seen;
 use quorate_core::time::Revision;
 
-pub(crate) use self::gone::listeners;
 pub(crate) use self::publish::publish;
 use super::date::rfc1123;
 use super::pairs::{Form, Pairs, encoded};

@@ -11,6 +11,8 @@ use quorate_raft::node::Node;
 use tokio::time::Instant;
 
 use super::config::propose;
+use super::listeners::{Awaited, Reached, Wait};
+use super::validation;
 use crate::failure::{Failure, Subject};
 
 /// Most parts of one change: it is applied in one go.
@@ -25,8 +27,36 @@ pub(crate) async fn change(
     items: Vec<ChangeItem>,
     deadline: Instant,
 ) -> Result<Reply, Failure> {
+    for (part, item) in (1..).zip(&items) {
+        if let ChangeItem::Publish(publish) = item {
+            let Publish { key, content_type, content, .. } = publish;
+            match validation::check(node, key, *content_type, content).await {
+                Err(Failure::Invalid { text, .. }) => return Err(Failure::Invalid { part, text }),
+                checked => checked?,
+            }
+        }
+    }
     let subject = Subject::Changes(items.len());
     propose(node, subject, Command::Changes(items), deadline).await
+}
+
+/// Makes all changes, and waits for the listeners of all their keys when that is wished.
+///
+/// # Errors
+/// As [`change`].
+pub(crate) async fn change_and_wait(
+    node: &Node,
+    items: Vec<ChangeItem>,
+    wait: Option<Wait>,
+    deadline: Instant,
+) -> Result<(Reply, Option<Reached>), Failure> {
+    let Some(Wait { share, at_most }) = wait else {
+        return Ok((change(node, items, deadline).await?, None));
+    };
+    let keys = items.iter().map(|item| item.key().clone()).collect();
+    let awaited = Awaited::begin(node, keys, share, deadline).await;
+    let reply = change(node, items, deadline).await?;
+    Ok((reply, Some(awaited.wait(node, Instant::now() + at_most).await)))
 }
 
 /// What is to be undone.

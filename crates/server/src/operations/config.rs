@@ -13,6 +13,8 @@ use quorate_core::time::Revision;
 use quorate_raft::node::Node;
 use tokio::time::Instant;
 
+use super::listeners::{Awaited, Reached, Wait};
+use super::validation;
 use crate::failure::{Failure, Subject};
 
 /// How new the state that answers a read must be.
@@ -107,6 +109,7 @@ pub(crate) async fn publish(
     deadline: Instant,
 ) -> Result<Reply, Failure> {
     check_fields(&request.describe, &request.writer)?;
+    validation::check(node, &request.key, kind_of(node, &request), &request.content).await?;
     let PublishRequest {
         key,
         content,
@@ -147,6 +150,31 @@ pub(crate) async fn publish(
         })
     };
     propose(node, Subject::Config(key), command, deadline).await
+}
+
+/// Publishes, and waits for the key's listeners when that is wished. That some did not hear of it
+/// in time is no failure.
+///
+/// # Errors
+/// As [`publish`].
+pub(crate) async fn publish_and_wait(
+    node: &Node,
+    request: PublishRequest,
+    wait: Option<Wait>,
+    deadline: Instant,
+) -> Result<(Reply, Option<Reached>), Failure> {
+    let Some(Wait { share, at_most }) = wait else {
+        return Ok((publish(node, request, deadline).await?, None));
+    };
+    let awaited = Awaited::begin(node, vec![request.key.clone()], share, deadline).await;
+    let reply = publish(node, request, deadline).await?;
+    Ok((reply, Some(awaited.wait(node, Instant::now() + at_most).await)))
+}
+
+/// A release has no type of its own: its content is of the formal one's.
+pub(crate) fn kind_of(node: &Node, request: &PublishRequest) -> ContentType {
+    let formal = request.rule.as_ref().and_then(|_| node.store().config(&request.key).0);
+    formal.map_or(request.content_type, |formal| formal.content_type())
 }
 
 /// Ends a gray release; one that is not there has ended already.

@@ -44,6 +44,10 @@ pub(crate) enum What {
     Export,
     /// With all descriptive fields.
     ExportV2,
+    /// Who listens to a configuration.
+    ListenersOfKey,
+    /// What clients of an address listen to.
+    ListenersOfIp,
 }
 
 impl What {
@@ -131,6 +135,7 @@ fn methods(path: &str) -> Option<(Dialect, Methods)> {
         "/v1/cs/ops/log" => (V1, &[(Method::PUT, What::SetLog)]),
         "/v1/cs/ops/derby" => (V1, &[(Method::GET, What::Derby)]),
         "/v1/cs/ops/data/removal" => (V1, &[(Method::POST, What::Derby)]),
+        "/v1/cs/listener" => (V1, &[(Method::GET, What::ListenersOfIp)]),
         "/v1/cs/health" => (V1, &[(Method::GET, What::Health)]),
         "/v1/console/namespaces" => (V1, NAMESPACE),
         "/v2/cs/config" => (V2, CONFIG_V2),
@@ -149,6 +154,8 @@ fn methods(path: &str) -> Option<(Dialect, Methods)> {
         "/v3/admin/cs/config/import" => (Admin, &[(Method::POST, What::Import)]),
         "/v3/admin/cs/config/export" => (Admin, &[(Method::GET, What::ExportV2)]),
         "/v3/admin/cs/config/clone" => (Admin, &[(Method::POST, What::Clone)]),
+        "/v3/admin/cs/config/listener" => (Admin, &[(Method::GET, What::ListenersOfKey)]),
+        "/v3/admin/cs/listener" => (Admin, &[(Method::GET, What::ListenersOfIp)]),
         "/v3/admin/cs/capacity" => (Admin, CAPACITY),
         "/v3/admin/cs/ops/localCache" => (Admin, &[(Method::POST, What::LocalCache)]),
         "/v3/admin/cs/ops/log" => (Admin, &[(Method::PUT, What::SetLog)]),
@@ -167,6 +174,8 @@ fn methods(path: &str) -> Option<(Dialect, Methods)> {
         "/v3/console/cs/config/export" | "/v3/console/cs/config/export2" => {
             (Console, &[(Method::GET, What::ExportV2)])
         }
+        "/v3/console/cs/config/listener" => (Console, &[(Method::GET, What::ListenersOfKey)]),
+        "/v3/console/cs/config/listener/ip" => (Console, &[(Method::GET, What::ListenersOfIp)]),
         "/v3/console/cs/config/clone" => (Console, &[(Method::POST, What::Clone)]),
         "/v3/console/core/namespace" => (Console, NAMESPACE),
         "/v3/console/core/namespace/list" => (Console, &[(Method::GET, What::NamespaceList)]),
@@ -191,6 +200,10 @@ fn history_of_v3(path: &str) -> Option<(Dialect, Methods)> {
 }
 
 impl Asked {
+    /// `GET /nacos/v1/cs/configs/listener`, whose path is a client's.
+    pub(crate) const LISTENERS_OF_V1: Self =
+        Self { dialect: Dialect::V1, what: What::ListenersOfKey };
+
     /// Finds what a path asks; the allowed methods when the path is known and the method is not.
     pub(crate) fn find(method: &Method, path: &str) -> Option<Result<Self, &'static str>> {
         // The console has a port and no prefix of its own in the reference.

@@ -5,23 +5,22 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderName};
-use quorate_core::command::{Cause, Describe, ExpectedMd5, Presence, Writer};
+use quorate_core::command::{Cause, Describe, ExpectedMd5, Presence};
 use quorate_core::content::{ContentType, Md5};
-use quorate_core::key::{DataId, Group, GroupKey};
+use quorate_core::key::GroupKey;
 use quorate_core::kind::config::ConfigDatum;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::body;
 use super::super::envelope::{Code, Dialect, Trouble, bare, nothing, rest, result, success};
+use super::super::options::{self, Options, Unreadable};
 use super::super::pairs::Pairs;
 use super::super::response::{JSON, Response, malformed};
 use super::super::{caller, v1};
 use super::{Request, rows};
-use crate::failure::Failure;
 use crate::operations::config::{self, PublishRequest};
 use crate::operations::search::{self, Filter, Match};
-use crate::operations::{Page, namespace};
+use crate::operations::{Page, dry_run};
 use crate::parameters;
 
 static BETA_IPS: HeaderName = HeaderName::from_static("betaips");
@@ -82,15 +81,21 @@ pub(super) async fn publish(request: Request) -> Result<Response, Trouble> {
     let app = request.app.clone();
     // The body is read where it may take its time, and goes with the request.
     let read = body::off_thread(large, move || Ok(read_publish(&request)));
-    let wanted = read.await??;
+    let (wanted, options) = read.await??;
+    let (node, deadline) = (&app.node, app.deadline());
+    if options.is_dry_run {
+        return Ok(success(dry_run::forecast(node, &wanted, deadline).await));
+    }
     let begun = std::time::Instant::now();
-    let published = config::publish(&app.node, wanted, app.deadline()).await;
+    let published = config::publish_and_wait(node, wanted, options.wait, deadline).await;
     app.metrics.published(begun.elapsed());
-    published?;
-    Ok(success(true))
+    let (_, reached) = published?;
+    let mut response = success(true);
+    options::tell(response.headers_mut(), reached);
+    Ok(response)
 }
 
-fn read_publish(request: &Request) -> Result<PublishRequest, Trouble> {
+fn read_publish(request: &Request) -> Result<(PublishRequest, Options), Trouble> {
     let pairs = request.checked()?;
     let key = request.key(&pairs)?;
     request.required(&pairs, "content")?;
@@ -104,7 +109,11 @@ fn read_publish(request: &Request) -> Result<PublishRequest, Trouble> {
         .map(|md5| Md5::parse(md5).map_or(ExpectedMd5::NeverEqual, ExpectedMd5::Digest));
     let content = Bytes::from(content.into_owned().into_bytes().into_boxed_slice());
     let content_type = pairs.first("type").map_err(malformed)?.unwrap_or_default();
-    Ok(PublishRequest {
+    let options = Options::read(&pairs).map_err(|why| match why {
+        Unreadable::Malformed(why) => Trouble::from(malformed(why)),
+        Unreadable::Value(why) => Trouble::invalid(why),
+    })?;
+    let wanted = PublishRequest {
         key,
         md5: Md5::of(&content),
         content,
@@ -115,7 +124,8 @@ fn read_publish(request: &Request) -> Result<PublishRequest, Trouble> {
         rule,
         presence: Presence::Any,
         cause: Cause::Publish,
-    })
+    };
+    Ok((wanted, options))
 }
 
 fn describe(pairs: &Pairs<'_>) -> Result<Describe, Trouble> {
@@ -147,7 +157,7 @@ pub(super) async fn remove(request: Request) -> Result<Response, Trouble> {
 }
 
 /// The numbers of a list such as `1,2`; what is no number is nobody's.
-fn ids(text: &str) -> Vec<u64> {
+pub(super) fn ids(text: &str) -> Vec<u64> {
     text.split(',').filter_map(|id| id.trim().parse().ok()).collect()
 }
 
@@ -232,11 +242,16 @@ fn read_search(request: &Request) -> Result<Search, Trouble> {
     })
 }
 
+/// As many walk over all configurations as may at one time.
+pub(super) fn too_many_searches() -> Trouble {
+    let text = "errCode: 503, errMsg: server limit match. ".to_owned();
+    Trouble::Known(StatusCode::SERVICE_UNAVAILABLE, Code::SERVER, text)
+}
+
 pub(super) async fn search(request: Request) -> Result<Response, Trouble> {
     let Search { filter, number, size, is_accurate } = read_search(&request)?;
     let Ok(_turn) = request.app.searches.try_acquire() else {
-        let text = "errCode: 503, errMsg: server limit match. ".to_owned();
-        return Err(Trouble::Known(StatusCode::SERVICE_UNAVAILABLE, Code::SERVER, text));
+        return Err(too_many_searches());
     };
     let state = request.app.node.store().freeze();
     let dialect = request.dialect;
@@ -250,167 +265,4 @@ pub(super) async fn search(request: Request) -> Result<Response, Trouble> {
             success(rows::PageRow::of(found, |(key, datum)| rows::listed_v3(&key, &datum)))
         }
     })
-}
-
-/// One configuration that is to be copied.
-#[derive(Deserialize)]
-struct Copied {
-    #[serde(alias = "cfgId", alias = "configId")]
-    id: Number,
-    #[serde(default, alias = "dataId", alias = "targetDataId")]
-    data_id: Option<String>,
-    #[serde(default, alias = "targetGroupName")]
-    group: Option<String>,
-}
-
-/// A number, or the text of one: more digits than a script's number holds.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Digits(u64),
-    Text(String),
-}
-
-impl Number {
-    fn value(&self) -> u64 {
-        match self {
-            Self::Digits(number) => *number,
-            Self::Text(text) => text.trim().parse().unwrap_or_default(),
-        }
-    }
-}
-
-/// What is done with a configuration that is there already.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Policy {
-    Abort,
-    Skip,
-    Overwrite,
-}
-
-/// A clone, read: where to, how, and copies with their new names.
-struct Cloning {
-    policy: Policy,
-    copies: Vec<(GroupKey, ConfigDatum)>,
-    writer: Writer,
-}
-
-fn clone_answer(
-    dialect: Dialect,
-    (v1_code, v1_text): (u32, &str),
-    code: Code,
-    data: Value,
-) -> Response {
-    match dialect {
-        Dialect::V1 => rest(v1_code, Some(v1_text), data),
-        Dialect::V2 | Dialect::Admin | Dialect::Console => result(StatusCode::OK, code, data),
-    }
-}
-
-fn read_clone(request: &Request) -> Result<Result<Cloning, Response>, Trouble> {
-    let pairs = request.checked()?;
-    let none = || json!({"succCount": 0});
-    let dialect = request.dialect;
-    let name = match dialect {
-        Dialect::V1 => "tenant",
-        Dialect::Console => "targetNamespaceId",
-        Dialect::V2 | Dialect::Admin => "namespaceId",
-    };
-    let wanted: Vec<Copied> = serde_json::from_slice(&request.whole.bytes).map_err(|error| {
-        Trouble::missing(format!("the body is no list of configurations: {error}"))
-    })?;
-    if wanted.is_empty() {
-        let answer = (100_006, "没有选择任何配置");
-        return Ok(Err(clone_answer(dialect, answer, Code::NOTHING_SELECTED, none())));
-    }
-    let namespace = request.namespace(&pairs, name)?;
-    if !namespace::exists(&request.app.node, &namespace) {
-        let answer = (100_001, "目标 namespace 不存在");
-        return Ok(Err(clone_answer(dialect, answer, Code::NO_NAMESPACE, none())));
-    }
-    let policy = match request.filled(&pairs, "policy")?.as_deref() {
-        None | Some("ABORT") => Policy::Abort,
-        Some("SKIP") => Policy::Skip,
-        Some("OVERWRITE") => Policy::Overwrite,
-        Some(other) => return Err(Trouble::invalid(format!("invalid policy : {other}"))),
-    };
-    let state = request.app.node.store().freeze();
-    let numbers: Vec<u64> = wanted.iter().map(|copied| copied.id.value()).collect();
-    let found = search::by_ids(&state, &numbers);
-    let mut copies = Vec::new();
-    for copied in wanted {
-        let source = found.iter().find(|(key, _)| search::id_of(key) == copied.id.value());
-        let Some((key, datum)) = source else { continue };
-        let or = |text: Option<String>, old: &str| {
-            text.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| old.to_owned())
-        };
-        let (data_id, group) = (or(copied.data_id, key.data_id()), or(copied.group, key.group()));
-        let data_id = DataId::parse(&data_id)
-            .map_err(|_| Trouble::invalid(format!("invalid dataId : {data_id}")))?;
-        let group = Group::parse(&group)
-            .map_err(|_| Trouble::invalid(format!("invalid group : {group}")))?;
-        copies.push((GroupKey::new(&namespace, &group, &data_id), datum.clone()));
-    }
-    if copies.is_empty() {
-        let answer = (100_005, "导入的文件数据为空");
-        return Ok(Err(clone_answer(dialect, answer, Code::NO_DATA, none())));
-    }
-    Ok(Ok(Cloning { policy, copies, writer: request.writer(&pairs)? }))
-}
-
-pub(super) async fn clone(request: Request) -> Result<Response, Trouble> {
-    let Cloning { policy, copies, writer } = match read_clone(&request)? {
-        Ok(cloning) => cloning,
-        Err(answer) => return Ok(answer),
-    };
-    let mut copies = copies.into_iter();
-    let (mut done, mut failed, mut skipped) = (0_u32, Vec::new(), Vec::new());
-    let named = |key: &GroupKey| json!({"dataId": key.data_id(), "group": key.group()});
-    while let Some((key, datum)) = copies.next() {
-        let row = named(&key);
-        let (node, deadline) = (&request.app.node, request.app.deadline());
-        let copy = copy_of(key, &datum, writer.clone(), policy);
-        match config::publish(node, copy, deadline).await {
-            Ok(_) => done += 1,
-            Err(Failure::Exists { .. }) if policy == Policy::Skip => skipped.push(row),
-            Err(Failure::Exists { .. }) => {
-                failed.push(row);
-                skipped.extend(copies.by_ref().map(|(key, _)| named(&key)));
-            }
-            Err(failure) => return Err(failure.into()),
-        }
-    }
-    let mut counts = Map::new();
-    counts.insert("succCount".to_owned(), done.into());
-    counts.insert("skipCount".to_owned(), skipped.len().into());
-    if !failed.is_empty() {
-        counts.insert("failData".to_owned(), failed.into());
-    }
-    if !skipped.is_empty() {
-        counts.insert("skipData".to_owned(), skipped.into());
-    }
-    let answer = (200, "Clone Completed Successfully");
-    Ok(clone_answer(request.dialect, answer, Code::SUCCESS, counts.into()))
-}
-
-/// A copy keeps type, content, application and description, not the tags (config.md §2.1.12).
-fn copy_of(key: GroupKey, datum: &ConfigDatum, writer: Writer, policy: Policy) -> PublishRequest {
-    let detail = datum.detail();
-    PublishRequest {
-        key,
-        content: datum.content(),
-        md5: datum.md5(),
-        content_type: datum.content_type(),
-        describe: Describe {
-            app: Some(detail.app),
-            description: detail.description,
-            encrypted_data_key: detail.encrypted_data_key,
-            ..Describe::default()
-        },
-        writer,
-        expected: None,
-        rule: None,
-        presence: if policy == Policy::Overwrite { Presence::Any } else { Presence::New },
-        cause: Cause::Clone,
-    }
 }

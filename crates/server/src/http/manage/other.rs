@@ -17,10 +17,6 @@ pub(super) fn set_log(request: &Request) -> Result<Response, Trouble> {
     off(request, "the log's filter is set when the node starts: setting log")
 }
 
-pub(super) fn transfer(request: &Request) -> Result<Response, Trouble> {
-    off(request, "import and export are not supported")
-}
-
 pub(super) fn health() -> Response {
     respond(StatusCode::OK, &JSON, "UP")
 }

@@ -38,6 +38,8 @@ fn class(dialect: Dialect, what: What) -> (&'static str, &'static str) {
         (_, What::ExportV2) => (CONSOLE, "GET /v3/console/cs/config/export2"),
         (_, What::Import) => (CONSOLE, "POST /v3/console/cs/config/import"),
         (_, What::Clone) => (CONSOLE, "POST /v3/console/cs/config/clone"),
+        (_, What::ListenersOfKey) => (CONSOLE, "GET /v3/console/cs/config/listener"),
+        (_, What::ListenersOfIp) => (CONSOLE, "GET /v3/console/cs/config/listener/ip"),
         (_, What::RemoveMany) => (CONSOLE, "DELETE /v3/console/cs/config/batchDelete"),
         (_, What::Search) => (CONSOLE, "GET /v3/console/cs/config/searchDetail"),
         (Dialect::V1, What::HistoryRecord) => (CONSOLE, "GET /v3/console/cs/history"),
@@ -79,11 +81,6 @@ pub(crate) fn switched_off(
     let (switch, instead) = class(dialect, what);
     let is_on = if switch == CONSOLE { app.limits.old_console } else { app.limits.old_admin };
     (!is_classless && !is_on).then(|| gone(instead, switch, path))
-}
-
-/// Who listens to a configuration.
-pub(crate) fn listeners(path: &str) -> Response {
-    gone("GET /v3/console/cs/config/listener", CONSOLE, path)
 }
 
 #[cfg(test)]

@@ -5,19 +5,22 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::body::Body;
 use hyper::header::{HeaderMap, HeaderName};
 use hyper::http::request::Parts;
 use quorate_core::command::{Cause, Describe, ExpectedMd5, Presence};
 use quorate_core::content::{ContentType, Md5};
 
+use super::super::options::{self, Options, Unreadable};
 use super::super::pairs::{Form, Pairs};
-use super::super::response::{Refused, Response, malformed};
+use super::super::response::{JSON, Refused, Response, invalid, json, malformed, stamp};
 use super::super::{App, body, caller, check};
 use super::{done, not_done, optional, required, writer};
 use crate::client_log::{self, PersistLine, RequestLine};
 use crate::clock;
 use crate::operations::config::{self, PublishRequest};
+use crate::operations::dry_run;
 
 static BETA_IPS: HeaderName = HeaderName::from_static("betaips");
 static CAS_MD5: HeaderName = HeaderName::from_static("casmd5");
@@ -26,6 +29,7 @@ static CAS_MD5: HeaderName = HeaderName::from_static("casmd5");
 pub(super) struct Read {
     pub(super) request: PublishRequest,
     pub(super) tenant: String,
+    pub(super) options: Options,
 }
 
 /// Publishes one configuration.
@@ -47,12 +51,19 @@ where
         let read = read(query, form, head.uri.path(), &head.headers, peer)?;
         Ok((read, whole.into_share()))
     });
-    let (Read { request, tenant }, share) = match decoded.await {
+    let (Read { request, tenant, options }, share) = match decoded.await {
         Ok(decoded) => decoded,
         Err(refused) => return *refused,
     };
+    if options.is_dry_run {
+        let forecast = dry_run::forecast(&app.node, &request, app.deadline()).await;
+        let mut response = json(StatusCode::OK, &JSON, &forecast);
+        stamp(response.headers_mut(), app.node.store().revision());
+        return response;
+    }
     let (key, md5, ip) = (request.key.clone(), request.md5, request.writer.ip.clone());
-    let outcome = config::publish(&app.node, request, app.deadline()).await;
+    let (wait, deadline) = (options.wait, app.deadline());
+    let outcome = config::publish_and_wait(&app.node, request, wait, deadline).await;
     drop(share);
     let took = start.elapsed();
     app.metrics.published(took);
@@ -63,12 +74,14 @@ where
     }
     match outcome {
         Err(failure) => not_done(&app, &failure),
-        Ok(reply) => {
+        Ok((reply, reached)) => {
             if client_log::is_tracing() {
                 let (self_ip, at_ms) = (app.self_ip.as_ref(), clock::unix_ms());
                 PersistLine { self_ip, key, tenant, app: requester, at_ms }.published(md5);
             }
-            done(reply.revision)
+            let mut response = done(reply.revision);
+            options::tell(response.headers_mut(), reached);
+            response
         }
     }
 }
@@ -107,7 +120,11 @@ pub(super) fn read(
         presence: Presence::Any,
         cause: Cause::Publish,
     };
-    Ok(Read { request, tenant: tenant.into_owned() })
+    let options = Options::read(&pairs).map_err(|why| match why {
+        Unreadable::Malformed(why) => malformed(why),
+        Unreadable::Value(why) => invalid(&why),
+    })?;
+    Ok(Read { request, tenant: tenant.into_owned(), options })
 }
 
 /// An allocation of the content's own and of exactly its size: a slice of the body would pin the

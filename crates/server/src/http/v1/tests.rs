@@ -157,7 +157,7 @@ mod publishing {
         let form = "group=G2&content=a%3D1%2B1+x&tenant=dev&appName=+&config_tags=&desc=why&use=u\
             &effect=e&type=json&schema=s&encryptedDataKey=k&username=me";
         let headers = [("casmd5", "xyz"), ("x-forwarded-for", "10.0.0.1, 10.0.0.2")];
-        let Ok(Read { request, tenant }) = published("dataId=d&group=G", form, &headers) else {
+        let Ok(Read { request, tenant, .. }) = published("dataId=d&group=G", form, &headers) else {
             panic!("valid")
         };
         assert_eq!((request.key.to_string().as_str(), tenant.as_str()), ("d+G+dev", "dev"));

@@ -19,6 +19,7 @@ mod identity;
 mod listeners;
 mod membership;
 mod past;
+mod patterns;
 mod poll;
 mod process;
 mod read;

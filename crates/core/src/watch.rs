@@ -15,6 +15,7 @@
 //! round, and never held while a lookup in the store or a waker runs.
 
 mod announce;
+mod feed;
 mod shard;
 mod slab;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::announce::yield_now;
 pub use self::announce::{AnnounceQueue, Change, Waiters};
+pub use self::feed::{Fed, KeyFeed};
 use self::shard::{Hashing, LISTENER_BITS, Shard};
 pub(crate) use self::slab::{NIL, Slab, slot_bytes};
 use crate::content::Md5;

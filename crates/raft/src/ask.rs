@@ -44,6 +44,14 @@ impl Node {
         drop(self.inner.asking.answerer.set(answerer));
     }
 
+    /// Asks this node itself.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn ask_here(&self, question: Bytes) -> Result<Bytes, String> {
+        self.inner.answer(question).await
+    }
+
     /// Asks all other members the same, and waits for each until the deadline.
     pub async fn ask_others(
         &self,

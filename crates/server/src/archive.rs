@@ -2,8 +2,11 @@
 //! them (config.md §2.1.10, §2.1.11). Two forms of the description are in use: `.meta.yml` of 1.x
 //! with applications only, and `.metadata.yml`, which is YAML.
 
+// Named by path, for the fuzz target that includes this file.
+#[path = "archive/scalar.rs"]
 mod scalar;
 #[cfg(test)]
+#[path = "archive/tests.rs"]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -319,5 +322,25 @@ fn describe(item: &Item, format: Format, into: &mut String) {
     into.extend(["- appName: ", scalar::written(app).as_ref(), "\n"]);
     for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
         into.extend(["  ", name, ": ", scalar::written(value).as_ref(), "\n"]);
+    }
+}
+
+/// Entry point of the fuzz target `archive`: whatever the bytes, as an archive or as the
+/// description in one, reading ends without a panic, within what was admitted.
+#[cfg_attr(not(test), expect(dead_code, reason = "called by tests/fuzz, which includes this file"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    const ROOM: usize = 1 << 20;
+    let mut taken = 0;
+    let mut admit = |more: usize| {
+        taken += more;
+        taken <= ROOM
+    };
+    if let Ok(archive) = read(bytes, &mut admit) {
+        let bytes: usize = archive.items.iter().map(|item| item.content.len()).sum();
+        assert!(bytes <= ROOM, "no more is read than was admitted");
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        drop(described(vec![("G/a".to_owned(), String::new())], text));
+        drop(old(Vec::new(), text));
     }
 }

@@ -64,6 +64,10 @@ pub(crate) struct Config {
 pub(crate) struct Limits {
     /// Long polls held at once; `None`: as many as the limit of open files leaves.
     pub(crate) max_held_polls: Option<usize>,
+    /// gRPC connections at one time; `None`: as many as there may be sockets.
+    pub(crate) max_grpc_connections: Option<usize>,
+    /// Of them, of clients at one address; `None`: any number.
+    pub(crate) max_grpc_connections_per_ip: Option<usize>,
     /// Keys that one poll may name.
     pub(crate) max_keys_per_poll: usize,
     /// Largest request body.
@@ -198,6 +202,14 @@ impl Limits {
         let limits = Self {
             max_held_polls: reader
                 .value("max_held_polls", |text| quantity::count(text, &(0..=10_000_000)))
+                .filter(|count| *count > 0),
+            max_grpc_connections: reader
+                .value("max_grpc_connections", |text| quantity::count(text, &(0..=10_000_000)))
+                .filter(|count| *count > 0),
+            max_grpc_connections_per_ip: reader
+                .value("max_grpc_connections_per_ip", |text| {
+                    quantity::count(text, &(0..=10_000_000))
+                })
                 .filter(|count| *count > 0),
             max_keys_per_poll: reader
                 .value("max_keys_per_poll", |text| quantity::count(text, &(1..=1_000_000)))

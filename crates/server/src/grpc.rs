@@ -4,9 +4,11 @@
 //! The accept loop is our own, over hyper's HTTP/2, because an identity belongs to a TCP connection:
 //! every stream of it shares what the first setup registered, and all goes when it ends.
 
+mod clients;
 mod config;
 mod connection;
 mod fields;
+mod fuzzy;
 mod inbound;
 mod outbox;
 mod stream;
@@ -38,7 +40,8 @@ use tonic::server::{Grpc, StreamingService, UnaryService};
 use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use self::connection::Connection;
+use self::connection::{Connection, Setup};
+use self::fuzzy::Patterns;
 use self::inbound::Counted;
 use self::outbox::Verdict;
 use self::stream::PushStream;
@@ -63,13 +66,25 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What all connections share.
 #[derive(Clone)]
-pub(super) struct Server(Arc<Shared>);
+pub(crate) struct Server(Arc<Shared>);
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// In all.
+    pub(crate) connections: usize,
+    /// Of clients that name the same address in their setup.
+    pub(crate) per_ip: usize,
+}
 
 /// See [`Server`].
-pub(super) struct Shared {
+pub(crate) struct Shared {
     app: App,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
-    limit: usize,
+    /// Set up connections by the address that their clients name.
+    by_ip: Mutex<HashMap<String, usize>>,
+    patterns: Patterns,
+    limits: Limits,
     entered: AtomicU64,
     push_ids: AtomicU64,
     started: AtomicBool,
@@ -105,6 +120,42 @@ impl Shared {
         self.push_ids.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Registers a connection; a second setup changes nothing. False when it cannot be.
+    fn admit(&self, connection: &Arc<Connection>, setup: Setup) -> bool {
+        if connection.setup().is_some() {
+            return connection.set_up(setup);
+        }
+        let ip = setup.client_ip.clone();
+        let count = {
+            let mut by_ip = self.by_ip.lock();
+            let count = by_ip.entry(ip.clone()).or_default();
+            *count += 1;
+            *count
+        };
+        if count > self.limits.per_ip {
+            tracing::info!(
+                ip,
+                limit = self.limits.per_ip,
+                "too many gRPC connections of an address"
+            );
+            self.app.metrics.grpc_refused.inc();
+        } else if connection.set_up(setup) && connection.counts_as(&ip) {
+            return true;
+        }
+        self.discount(&ip);
+        false
+    }
+
+    fn discount(&self, ip: &str) {
+        let mut by_ip = self.by_ip.lock();
+        if let Some(count) = by_ip.get_mut(ip) {
+            *count -= 1;
+            if *count == 0 {
+                by_ip.remove(ip);
+            }
+        }
+    }
+
     fn count_sent(&self) {
         self.app.metrics.pushes_sent.inc();
     }
@@ -119,18 +170,27 @@ impl Shared {
     }
 }
 
-/// Answers until `stop`. At most `limit` connections at one time; more are closed at once.
-pub(crate) async fn serve(listener: TcpListener, app: App, limit: usize, stop: CancellationToken) {
-    let server = Server(Arc::new(Shared {
-        app,
-        connections: Mutex::default(),
-        limit,
-        entered: AtomicU64::new(0),
-        push_ids: AtomicU64::new(0),
-        started: AtomicBool::new(false),
-    }));
+impl Server {
+    pub(crate) fn new(app: App, limits: Limits) -> Self {
+        Self(Arc::new(Shared {
+            app,
+            connections: Mutex::default(),
+            by_ip: Mutex::default(),
+            patterns: Patterns::default(),
+            limits,
+            entered: AtomicU64::new(0),
+            push_ids: AtomicU64::new(0),
+            started: AtomicBool::new(false),
+        }))
+    }
+}
+
+/// Answers until `stop`. Connections beyond the limits are closed at once.
+pub(crate) async fn serve(listener: TcpListener, server: Server, stop: CancellationToken) {
     let tasks = TaskTracker::new();
     tasks.spawn(look_after(server.clone(), stop.clone()));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(fuzzy::feed(server.clone())));
+    let local_port = listener.local_addr().map_or(0, |address| address.port());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -141,11 +201,11 @@ pub(crate) async fn serve(listener: TcpListener, app: App, limit: usize, stop: C
             tokio::task::yield_now().await;
             continue;
         };
-        if server.connections.lock().len() >= server.limit {
-            server.app.metrics.connections_refused.inc();
+        if server.connections.lock().len() >= server.limits.connections {
+            server.app.metrics.grpc_refused.inc();
             continue;
         }
-        tasks.spawn(connected(server.clone(), stream, peer, stop.child_token()));
+        tasks.spawn(connected(server.clone(), stream, (peer, local_port), stop.child_token()));
     }
     tasks.close();
     tasks.wait().await;
@@ -155,13 +215,13 @@ pub(crate) async fn serve(listener: TcpListener, app: App, limit: usize, stop: C
 async fn connected(
     server: Server,
     stream: TcpStream,
-    peer: SocketAddr,
+    ends: (SocketAddr, u16),
     closing: CancellationToken,
 ) {
     // Without it pushes wait for acknowledgements of packets.
     drop(stream.set_nodelay(true));
     let node = server.app.node.clone();
-    let connection = Arc::new(Connection::new(node, peer, closing.clone()));
+    let connection = Arc::new(Connection::new(node, ends, closing.clone()));
     let number = server.entered.fetch_add(1, Ordering::Relaxed);
     server.connections.lock().insert(number, Arc::clone(&connection));
     let service = service_fn(|request| {
@@ -188,6 +248,10 @@ async fn connected(
     }
     server.connections.lock().remove(&number);
     connection.end();
+    server.patterns.leave(&connection, None, server.app.node.announce_queue().feed());
+    if let Some(ip) = connection.counted_as() {
+        server.discount(ip);
+    }
 }
 
 async fn route(

@@ -103,6 +103,8 @@ pub(crate) struct Metrics {
     pub(crate) pushes_lost: Counter,
     /// gRPC connections that were closed for their silence.
     pub(crate) connections_given_up: Counter,
+    /// gRPC connections that were closed at once, for there were too many.
+    pub(crate) grpc_refused: Counter,
     grpc_connections: Level,
     grpc_watches: Level,
     grpc_waiting: Level,
@@ -150,6 +152,7 @@ impl Metrics {
             pushes_acknowledged: Counter::default(),
             pushes_lost: Counter::default(),
             connections_given_up: Counter::default(),
+            grpc_refused: Counter::default(),
             grpc_connections: Level::default(),
             grpc_watches: Level::default(),
             grpc_waiting: Level::default(),
@@ -220,6 +223,11 @@ impl Metrics {
             "grpc_pushes_lost",
             "Pushes that clients refused or did not acknowledge in time",
             self.pushes_lost.clone(),
+        );
+        registry.register(
+            "grpc_connections_refused",
+            "gRPC connections closed at once, for there were too many, in all or of one address",
+            self.grpc_refused.clone(),
         );
         registry.register(
             "grpc_connections_given_up",

@@ -85,10 +85,11 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         config.cluster_secret.as_ref().map(ClusterSecret::header_text),
         config.advertise.at_port(ports.peer).to_string().rsplit_once(':').map_or("", |(ip, _)| ip),
     );
-    node.answer_with(Arc::new(Answers(node.clone())));
+    let server = grpc::Server::new(app.clone(), grpc_limits(&config, connections));
+    node.answer_with(Arc::new(Answers { node: node.clone(), server: server.clone() }));
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    tasks.spawn(http::serve(http, app.clone(), stop.clone()));
-    tasks.spawn(grpc::serve(grpc, app, connections, stop.clone()));
+    tasks.spawn(http::serve(http, app, stop.clone()));
+    tasks.spawn(grpc::serve(grpc, server, stop.clone()));
     write_ports(&config.data_dir, &ports)?;
     tracing::info!(http = ports.http, grpc = ports.grpc, peer = ports.peer,
         advertise = %me.peer, held_polls = held, version = env!("CARGO_PKG_VERSION"), "serving");
@@ -166,6 +167,14 @@ fn limits(config: &Config, connections: usize) -> http::Limits {
         poll_hold_min: limits.poll_hold_min,
         old_console: limits.compatibility_console,
         old_admin: limits.compatibility_admin,
+    }
+}
+
+fn grpc_limits(config: &Config, connections: usize) -> grpc::Limits {
+    let limits = &config.limits;
+    grpc::Limits {
+        connections: limits.max_grpc_connections.unwrap_or(connections).min(connections),
+        per_ip: limits.max_grpc_connections_per_ip.unwrap_or(connections),
     }
 }
 

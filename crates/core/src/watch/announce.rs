@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
+use super::feed::KeyFeed;
 use super::{ClientMd5, KEPT, SHARDS, WaiterId, WatchIndex};
 use crate::key::GroupKey;
 use crate::kind::gray::{Labels, Standing};
@@ -74,6 +75,8 @@ pub trait Waiters {
 #[derive(Debug)]
 pub struct AnnounceQueue {
     pub(super) index: Arc<WatchIndex>,
+    /// For those who watch patterns.
+    feed: KeyFeed,
     /// A bit for each shard that has marked keys.
     marked: [AtomicU64; SHARDS / 64],
     /// A permit whenever a bit was set since the announcer last looked.
@@ -91,6 +94,7 @@ impl AnnounceQueue {
     pub fn new(index: Arc<WatchIndex>) -> Self {
         Self {
             index,
+            feed: KeyFeed::default(),
             marked: Default::default(),
             news: Notify::new(),
             closed: AtomicBool::new(false),
@@ -103,6 +107,11 @@ impl AnnounceQueue {
     /// Queues a key whose new state is readable already. Cheap: nothing when nobody watches the
     /// key or when it is queued already. `at` is the time of the change, for log lines.
     pub fn queue(&self, key: &GroupKey, at: Instant) {
+        self.feed.note(key);
+        self.mark(key, at);
+    }
+
+    fn mark(&self, key: &GroupKey, at: Instant) {
         let Some(shard) = self.index.mark_dirty(key, at) else { return };
         let bit = 1 << (shard % 64);
         let Some(word) = self.marked.get(shard as usize / 64) else { return };
@@ -114,6 +123,7 @@ impl AnnounceQueue {
     /// Queues every watched key for which `differs` is true: after the whole state was replaced.
     /// Waiters that are up to date with the store are not woken, so `|_| true` is right as well.
     pub fn queue_watched(&self, at: Instant, differs: impl Fn(&GroupKey) -> bool) {
+        self.feed.note_any();
         let mut keys = Vec::new();
         for shard in &self.index.shards {
             // A key that comes while this runs is compared by its waiter with the new state.
@@ -121,10 +131,16 @@ impl AnnounceQueue {
             for step in 0..steps {
                 shard.lock().keys(step, &mut keys);
                 for key in keys.drain(..).filter(&differs) {
-                    self.queue(&key, at);
+                    self.mark(&key, at);
                 }
             }
         }
+    }
+
+    /// Every key that is written, for those who watch patterns.
+    #[must_use]
+    pub const fn feed(&self) -> &KeyFeed {
+        &self.feed
     }
 
     /// Announces until [`AnnounceQueue::close`]: takes the marked keys, looks up what the store

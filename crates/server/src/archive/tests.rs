@@ -169,7 +169,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_survived(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0..200_usize) {
-        drop(read(&bytes, &mut |_| true));
+        fuzz(&bytes);
         let whole = packed(&[("G/a", b"content"), (METADATA, &bytes)]);
         drop(read(&whole, &mut |_| true));
         bytes = whole;

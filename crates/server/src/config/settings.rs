@@ -78,6 +78,12 @@ settings! {
     "max_held_polls" "max-held-polls" "QUORATE_MAX_HELD_POLLS" "COUNT" "0"
         "Long polls held at once; more are answered 503. 0 takes what the limit of open files \
          leaves";
+    "max_grpc_connections" "max-grpc-connections" "QUORATE_MAX_GRPC_CONNECTIONS" "COUNT" "0"
+        "gRPC connections at one time; more are closed at once. 0 takes what the limit of open \
+         files leaves";
+    "max_grpc_connections_per_ip" "max-grpc-connections-per-ip" "QUORATE_MAX_GRPC_CONNECTIONS_PER_IP" "COUNT" "0"
+        "Of them, of clients that name the same address of theirs; more are closed when they set \
+         up. 0: any number";
     "max_keys_per_poll" "max-keys-per-poll" "QUORATE_MAX_KEYS_PER_POLL" "COUNT" "10000"
         "Keys that one poll may name; a poll with more is refused";
     "form_body_max_bytes" "form-body-max-bytes" "QUORATE_FORM_BODY_MAX_BYTES" "SIZE" "32MiB"

@@ -28,6 +28,8 @@ pub(super) struct Setup {
     /// Its own idea of its address: what audits and gray releases go by.
     pub(super) client_ip: String,
     pub(super) version: String,
+    /// The namespace that it works in; it may be none.
+    pub(super) namespace: String,
     pub(super) labels: Vec<(String, String)>,
     /// By which gray releases are chosen: its address, and the tag of `app_Vipserver-Tag`.
     pub(super) gray: Labels,
@@ -45,10 +47,16 @@ impl Setup {
 pub(super) struct Connection {
     /// `<epoch ms>_<ip>_<port>`
     pub(super) id: String,
+    pub(super) peer: SocketAddr,
+    pub(super) local_port: u16,
+    /// Milliseconds since 1970.
+    pub(super) created_ms: u64,
     node: Node,
     setup: OnceLock<Setup>,
     no_labels: Labels,
     waiter: OnceLock<WaiterId>,
+    /// The address among whose connections it is counted.
+    counted_as: OnceLock<String>,
     /// Taken before a shard of the index, never by the announcer.
     watches: Mutex<HashMap<GroupKey, Watch>>,
     /// Taken under a shard of the index, by the announcer.
@@ -71,13 +79,22 @@ struct Watch {
 }
 
 impl Connection {
-    pub(super) fn new(node: Node, peer: SocketAddr, closing: CancellationToken) -> Self {
+    pub(super) fn new(
+        node: Node,
+        (peer, local_port): (SocketAddr, u16),
+        closing: CancellationToken,
+    ) -> Self {
+        let created_ms = clock::unix_ms();
         Self {
-            id: format!("{}_{}_{}", clock::unix_ms(), peer.ip(), peer.port()),
+            id: format!("{created_ms}_{}_{}", peer.ip(), peer.port()),
+            peer,
+            local_port,
+            created_ms,
             node,
             setup: OnceLock::new(),
             no_labels: Labels::default(),
             waiter: OnceLock::new(),
+            counted_as: OnceLock::new(),
             watches: Mutex::default(),
             outbox: Mutex::default(),
             begun: Instant::now(),
@@ -106,10 +123,24 @@ impl Connection {
         self.waiter.get().and_then(|_| self.setup.get())
     }
 
+    /// Notes among whose connections it is counted; false when it is counted already.
+    pub(super) fn counts_as(&self, ip: &str) -> bool {
+        self.counted_as.set(ip.to_owned()).is_ok()
+    }
+
+    pub(super) fn counted_as(&self) -> Option<&str> {
+        self.counted_as.get().map(String::as_str)
+    }
+
     /// A sign of life.
     pub(super) fn touch(&self) {
         let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.active_ms.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// When it last gave a sign of life, in milliseconds since 1970.
+    pub(super) fn active_ms(&self) -> u64 {
+        self.created_ms.saturating_add(self.active_ms.load(Ordering::Relaxed))
     }
 
     pub(super) fn active(&self) -> Instant {

@@ -84,6 +84,17 @@ impl Fields {
         }
     }
 
+    /// A list of texts, empty when it is absent.
+    pub(crate) fn take_texts(&mut self, name: &str) -> Result<Vec<String>, Unreadable> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(items)) => {
+                items.into_iter().filter_map(|item| as_text(item).transpose()).collect()
+            }
+            Some(_) => Err(Unreadable::Malformed),
+        }
+    }
+
     /// All fields as texts: labels. Those of another kind are left out.
     pub(crate) fn texts(self) -> impl Iterator<Item = (String, String)> {
         let pairs = self.0.into_iter();
@@ -98,6 +109,26 @@ fn as_text(value: Value) -> Result<Option<String>, Unreadable> {
         Value::Number(number) => Ok(Some(number.to_string())),
         Value::Bool(value) => Ok(Some(value.to_string())),
         Value::Array(_) | Value::Object(_) => Err(Unreadable::Malformed),
+    }
+}
+
+/// Entry point of the fuzz target `fields`: whatever the bytes, reading ends without a panic.
+#[cfg_attr(not(test), expect(dead_code, reason = "called by tests/fuzz, which includes this file"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let Ok(mut fields) = Fields::parse(bytes) else { return };
+    let names: Vec<String> = fields.0.keys().take(8).cloned().collect();
+    for name in names {
+        drop((fields.text(&name), fields.flag(&name, true)));
+        let copy = fields.0.get(&name).cloned().unwrap_or_default();
+        drop(fields.take_texts(&name));
+        fields.0.insert(name.clone(), copy.clone());
+        drop(fields.take_objects(&name));
+        fields.0.insert(name.clone(), copy.clone());
+        if let Ok(Some(inner)) = fields.take_object(&name) {
+            inner.texts().for_each(drop);
+        }
+        fields.0.insert(name.clone(), copy);
+        drop(fields.take_text(&name));
     }
 }
 
@@ -128,11 +159,21 @@ mod tests {
     }
 
     #[test]
+    fn anything_is_survived() {
+        for bytes in [&b"{\"a\":[1,{}],\"b\":{\"c\":null}}"[..], b"\xff", b"[]", b"{}"] {
+            fuzz(bytes);
+        }
+    }
+
+    #[test]
     fn kinds_stand_for_each_other() {
-        let json = br#"{"n":5,"t":"x","b":true,"z":null,"o":{"k":1,"l":[]},"f":"false","l":[{}]}"#;
+        let json = br#"{"ts":["a",null,5],"tx":[{}],"n":5,"t":"x","b":true,"z":null,"o":{"k":1,"l":[]},"f":"false","l":[{}]}"#;
         let mut fields = Fields::parse(json).unwrap();
         assert_eq!(fields.text("n").unwrap().as_deref(), Some("5"));
         assert_eq!(fields.take_text("t").unwrap().as_deref(), Some("x"));
+        assert_eq!(fields.take_texts("ts").unwrap(), ["a", "5"]);
+        assert_eq!(fields.take_texts("tx"), Err(Unreadable::Malformed));
+        assert_eq!(fields.take_texts("absent").unwrap(), Vec::<String>::new());
         assert_eq!(fields.text("z"), Ok(None));
         assert_eq!(fields.text("o"), Err(Unreadable::Malformed));
         assert_eq!((fields.flag("b", false), fields.flag("f", true)), (Ok(true), Ok(false)));

@@ -1,12 +1,19 @@
 //! What one connection is still to be told: bounded, each key at most once, at most one notice of
 //! a key under way. A lost acknowledgement is tried again, later and later (config.md §4.6).
 
-use std::collections::{HashMap, VecDeque};
+pub(super) mod matching;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use bytes::Bytes;
 use quorate_core::key::GroupKey;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+use self::matching::Matching;
 
 use super::wire::{Object, Payload, push};
 
@@ -22,6 +29,8 @@ const RETRY_STEP: Duration = Duration::from_secs(2);
 const MAX_TRIES: u32 = 50;
 /// Other pushes that may wait: a client that takes none is given up.
 const MAX_CONTROL: usize = 16;
+/// Questions that may wait for their answers.
+const MAX_QUESTIONS: usize = 16;
 
 /// How a client named the public namespace, which notices must repeat.
 pub(super) const TENANT_ABSENT: u8 = 0;
@@ -50,6 +59,13 @@ enum Stage {
     },
 }
 
+/// What an acknowledgement is of.
+#[derive(Debug)]
+enum Sent {
+    Notice(GroupKey),
+    Matching(Arc<str>),
+}
+
 /// What a look at a connection said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -64,7 +80,11 @@ pub(super) struct Outbox {
     control: VecDeque<Payload>,
     queue: VecDeque<GroupKey>,
     notices: HashMap<GroupKey, Notice>,
-    sent: HashMap<u64, GroupKey>,
+    sent: HashMap<u64, Sent>,
+    /// By pattern, as the client wrote it.
+    matching: BTreeMap<Arc<str>, Matching>,
+    /// What the client was asked, and who waits for the answer.
+    questions: Vec<(u64, oneshot::Sender<Bytes>)>,
     detection: Option<(u64, Instant)>,
     /// Of the stream that takes what is here.
     waker: Option<Waker>,
@@ -97,6 +117,56 @@ impl Outbox {
         }
     }
 
+    /// The client watches a pattern and says what it knows of it; what was to be told before is
+    /// forgotten.
+    pub(super) fn watch(&mut self, pattern: &Arc<str>, known: BTreeSet<GroupKey>, is_first: bool) {
+        self.unwatch(pattern);
+        self.matching.insert(Arc::clone(pattern), Matching::new(known, is_first));
+    }
+
+    /// The client watches a pattern no longer.
+    pub(super) fn unwatch(&mut self, pattern: &str) {
+        if let Some(id) = self.matching.remove(pattern).and_then(|matching| matching.sent()) {
+            self.sent.remove(&id);
+        }
+    }
+
+    /// Something happened to what matches a pattern: `note` says it. False when too much waits.
+    pub(super) fn matched(
+        &mut self,
+        pattern: &str,
+        note: impl FnOnce(&mut Matching) -> bool,
+    ) -> bool {
+        let is_fine = self.matching.get_mut(pattern).is_none_or(note);
+        self.wake();
+        is_fine
+    }
+
+    /// Asks the client something; false when too much waits.
+    pub(super) fn ask(
+        &mut self,
+        id: u64,
+        payload: Payload,
+        answer: oneshot::Sender<Bytes>,
+    ) -> bool {
+        self.questions.retain(|(_, waiting)| !waiting.is_closed());
+        if self.questions.len() >= MAX_QUESTIONS || !self.control(payload) {
+            return false;
+        }
+        self.questions.push((id, answer));
+        true
+    }
+
+    /// Hands an answer to who waits for it; true when somebody did.
+    pub(super) fn answered(&mut self, id: u64, body: &Bytes) -> bool {
+        let Some(at) = self.questions.iter().position(|(asked, _)| *asked == id) else {
+            return false;
+        };
+        // Who asked may have gone.
+        drop(self.questions.swap_remove(at).1.send(body.clone()));
+        true
+    }
+
     /// Another push; false when too many wait.
     pub(super) fn control(&mut self, payload: Payload) -> bool {
         if self.control.len() >= MAX_CONTROL {
@@ -125,13 +195,13 @@ impl Outbox {
         &mut self,
         now: Instant,
         server_ip: &str,
-        id: impl FnOnce() -> u64,
+        exists: &dyn Fn(&GroupKey) -> bool,
+        mut id: impl FnMut() -> u64,
     ) -> Option<Payload> {
         if let Some(payload) = self.control.pop_front() {
             return Some(payload);
         }
-        loop {
-            let key = self.queue.pop_front()?;
+        while let Some(key) = self.queue.pop_front() {
             // A key that was forgotten meanwhile is passed over.
             let Some(notice) = self.notices.get_mut(&key) else { continue };
             if notice.stage != Stage::Queued {
@@ -145,10 +215,17 @@ impl Outbox {
                 TENANT_ABSENT => object,
                 _ => object.text("tenant", key.namespace()),
             };
-            self.sent.insert(id, key);
+            self.sent.insert(id, Sent::Notice(key));
             let object = object.text("module", "config");
             return Some(push("ConfigChangeNotifyRequest", server_ip, object));
         }
+        for (pattern, matching) in &mut self.matching {
+            if let Some((id, kind, object)) = matching.next(pattern, now, exists, &mut id) {
+                self.sent.insert(id, Sent::Matching(Arc::clone(pattern)));
+                return Some(push(kind, server_ip, object));
+            }
+        }
+        None
     }
 
     /// The client acknowledged a push, or refused it.
@@ -159,7 +236,17 @@ impl Outbox {
             }
             return;
         }
-        let Some(key) = self.sent.remove(&id) else { return };
+        let key = match self.sent.remove(&id) {
+            None => return,
+            Some(Sent::Notice(key)) => key,
+            Some(Sent::Matching(pattern)) => {
+                let matching = self.matching.get_mut(&pattern);
+                if matching.is_some_and(|matching| matching.acknowledged(is_success, now)) {
+                    self.wake();
+                }
+                return;
+            }
+        };
         let Some(notice) = self.notices.get_mut(&key) else { return };
         let Stage::Sent { again, .. } = notice.stage else { return };
         if !is_success {
@@ -202,7 +289,19 @@ impl Outbox {
                 Stage::Queued | Stage::Sent { .. } | Stage::Waiting { .. } => {}
             }
         }
-        if !self.queue.is_empty() {
+        let mut is_due = !self.queue.is_empty();
+        for matching in self.matching.values_mut() {
+            let (late, again) = matching.look(now);
+            if let Some(id) = late {
+                lost += 1;
+                self.sent.remove(&id);
+            }
+            if matching.is_hopeless() {
+                return (Verdict::GiveUp("what matches a pattern is not acknowledged"), lost);
+            }
+            is_due |= again;
+        }
+        if is_due {
             self.wake();
         }
         match self.detection {
@@ -252,18 +351,18 @@ mod tests {
         outbox.changed(&key("a"), TENANT_ABSENT);
         outbox.changed(&key("b"), TENANT_NAMED);
         assert_eq!(
-            body(outbox.next(now, "", || 1)),
+            body(outbox.next(now, "", &|_| true, || 1)),
             r#"{"headers":{},"requestId":"1","dataId":"a","group":"G","module":"config"}"#
         );
         assert_eq!(
-            body(outbox.next(now, "", || 2)),
+            body(outbox.next(now, "", &|_| true, || 2)),
             r#"{"headers":{},"requestId":"2","dataId":"b","group":"G","tenant":"public","module":"config"}"#
         );
-        assert!(outbox.next(now, "", || 3).is_none());
+        assert!(outbox.next(now, "", &|_| true, || 3).is_none());
         outbox.changed(&key("a"), TENANT_ABSENT);
-        assert!(outbox.next(now, "", || 3).is_none(), "one at a time");
+        assert!(outbox.next(now, "", &|_| true, || 3).is_none(), "one at a time");
         outbox.acknowledged(1, true, now);
-        assert!(body(outbox.next(now, "", || 3)).contains("\"requestId\":\"3\""));
+        assert!(body(outbox.next(now, "", &|_| true, || 3)).contains("\"requestId\":\"3\""));
         outbox.acknowledged(3, true, now);
         outbox.acknowledged(2, true, now);
         assert_eq!(outbox.len(), 0);
@@ -276,7 +375,7 @@ mod tests {
         let mut now = start;
         let mut sent = 0;
         for _ in 0..4000 {
-            if outbox.next(now, "", || sent + 1).is_some() {
+            if outbox.next(now, "", &|_| true, || sent + 1).is_some() {
                 sent += 1;
             }
             now += Duration::from_secs(1);
@@ -293,9 +392,9 @@ mod tests {
         let (mut outbox, start) = (Outbox::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(outbox.look(at(19), start, "", || 7).0, Verdict::Fine);
-        assert!(outbox.next(at(19), "", || 0).is_none());
+        assert!(outbox.next(at(19), "", &|_| true, || 0).is_none());
         assert_eq!(outbox.look(at(20), start, "", || 7).0, Verdict::Fine);
-        let asked = body(outbox.next(at(20), "", || 0));
+        let asked = body(outbox.next(at(20), "", &|_| true, || 0));
         assert_eq!(asked, r#"{"headers":{},"requestId":"7","module":"internal"}"#);
         assert_eq!(outbox.look(at(24), start, "", || 8).0, Verdict::Fine);
         assert_eq!(outbox.look(at(25), start, "", || 8).0, Verdict::GiveUp("it does not answer"));

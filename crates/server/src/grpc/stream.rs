@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use quorate_core::key::GroupKey;
 use quorate_core::kind::gray::Labels;
 use tokio::time::Instant;
 use tokio_stream::Stream;
@@ -73,24 +75,27 @@ impl PushStream {
     }
 
     fn set_up(&mut self, (setup, negotiates): (Setup, bool)) {
-        if !self.server.has_started() || !self.connection.set_up(setup) {
+        if !self.server.has_started() || !self.server.admit(&self.connection, setup) {
             // Without a word, as the reference: the client tries another server.
             self.is_over = true;
             self.connection.closing.cancel();
             return;
         }
         if negotiates {
-            let abilities = br#"{"supportPersistentInstanceByGrpc":false,"fuzzyWatch":false,"lock":false,"mcp":false}"#;
+            let abilities = br#"{"supportPersistentInstanceByGrpc":false,"fuzzyWatch":true,"lock":false,"mcp":false}"#;
             let object = Object::request(None).raw("abilityTable", abilities);
             let object = object.text("module", "internal");
             self.own.push_back(push("SetupAckRequest", self.server.ip(), object));
         }
     }
 
-    fn acknowledged(&self, body: &[u8]) {
+    fn acknowledged(&self, body: &Bytes) {
         let Ok(fields) = Fields::parse(body) else { return };
         let id = fields.text("requestId").ok().flatten().and_then(|id| id.parse().ok());
         let Some(id) = id else { return };
+        if self.connection.outbox.lock().answered(id, body) {
+            return;
+        }
         let code = fields.text("resultCode").ok().flatten();
         let is_success = code.is_none_or(|code| code == "200");
         self.connection.outbox.lock().acknowledged(id, is_success, Instant::now());
@@ -102,12 +107,13 @@ impl PushStream {
 fn read_setup(body: &[u8], client_ip: String) -> Result<(Setup, bool), Unreadable> {
     let mut fields = Fields::parse(body)?;
     let version = fields.take_text("clientVersion")?.unwrap_or_default();
+    let namespace = fields.text("tenant")?.unwrap_or_default();
     let labels: Vec<(String, String)> =
         fields.take_object("labels")?.unwrap_or_default().texts().collect();
     let tag = labels.iter().find(|(name, _)| name == "app_Vipserver-Tag");
     let gray = Labels::new(&client_ip, tag.map_or("", |(_, tag)| tag.as_str()));
     let negotiates = fields.take_object("abilityTable")?.is_some();
-    Ok((Setup { client_ip, version, labels, gray }, negotiates))
+    Ok((Setup { client_ip, version, namespace, labels, gray }, negotiates))
 }
 
 impl Stream for PushStream {
@@ -128,7 +134,9 @@ impl Stream for PushStream {
             return Poll::Pending;
         }
         let mut outbox = this.connection.outbox.lock();
-        let next = outbox.next(Instant::now(), this.server.ip(), || this.server.push_id());
+        let store = this.server.app.node.store();
+        let exists = |key: &GroupKey| store.md5(key).is_some();
+        let next = outbox.next(Instant::now(), this.server.ip(), &exists, || this.server.push_id());
         match next {
             Some(payload) => {
                 drop(outbox);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Server;
-use super::config;
 use super::connection::Connection;
 use super::fields::{Fields, Unreadable};
 use super::wire::{Object, Payload, Refusal, answer, parts};
+use super::{config, fuzzy};
 
 /// Answers that say "too much" come so late, so that clients do not ask in a loop.
 const THROTTLE: Duration = Duration::from_secs(1);
@@ -22,6 +22,7 @@ enum Kind {
     ConfigPublish,
     ConfigRemove,
     ConfigListen,
+    ConfigFuzzyWatch,
 }
 
 impl Kind {
@@ -32,6 +33,7 @@ impl Kind {
             "ConfigPublishRequest" => Self::ConfigPublish,
             "ConfigRemoveRequest" => Self::ConfigRemove,
             "ConfigBatchListenRequest" => Self::ConfigListen,
+            "ConfigFuzzyWatchRequest" => Self::ConfigFuzzyWatch,
             _ => return None,
         })
     }
@@ -44,6 +46,7 @@ impl Kind {
             Self::ConfigPublish => "ConfigPublishResponse",
             Self::ConfigRemove => "ConfigRemoveResponse",
             Self::ConfigListen => "ConfigChangeBatchListenResponse",
+            Self::ConfigFuzzyWatch => "ConfigFuzzyWatchResponse",
         }
     }
 }
@@ -129,5 +132,6 @@ async fn handle(
         Kind::ConfigPublish => config::publish(server, connection, fields).await,
         Kind::ConfigRemove => config::remove(server, connection, &fields).await,
         Kind::ConfigListen => config::listen(server, connection, fields),
+        Kind::ConfigFuzzyWatch => fuzzy::watch(server, connection, fields).await,
     }
 }

@@ -4,6 +4,7 @@
 
 mod asked;
 mod config;
+mod connected;
 mod copy;
 mod grays;
 mod histories;
@@ -120,6 +121,12 @@ impl Request {
             What::Health => Ok(other::health()),
             What::ListenersOfKey => listening::of_key(self).await,
             What::ListenersOfIp => listening::of_ip(self).await,
+            What::ClientMetrics | What::ClientMetricsHere => connected::metrics(self).await,
+            What::Loader => connected::current(&self).await,
+            What::LoaderCluster => connected::cluster(&self).await,
+            What::Reload => connected::reload(self).await,
+            What::ReloadClient => connected::reload_client(self).await,
+            What::ReloadSmart => connected::reload_smart(self).await,
             What::Import => transfer::import(self).await,
             What::Export | What::ExportV2 => transfer::export(self).await,
         }

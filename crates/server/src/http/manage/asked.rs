@@ -48,6 +48,20 @@ pub(crate) enum What {
     ListenersOfKey,
     /// What clients of an address listen to.
     ListenersOfIp,
+    /// What clients of an address say of themselves.
+    ClientMetrics,
+    /// The same of this node's clients.
+    ClientMetricsHere,
+    /// This node's gRPC connections.
+    Loader,
+    /// How many connections each node has.
+    LoaderCluster,
+    /// Sends clients of this node elsewhere until so many are left.
+    Reload,
+    /// Sends one client elsewhere.
+    ReloadClient,
+    /// Sends clients away from nodes that have more than their share.
+    ReloadSmart,
 }
 
 impl What {
@@ -65,6 +79,9 @@ impl What {
                 | Self::NamespaceRemove
                 | Self::SetCapacity
                 | Self::SetLog
+                | Self::Reload
+                | Self::ReloadClient
+                | Self::ReloadSmart
         )
     }
 
@@ -136,6 +153,8 @@ fn methods(path: &str) -> Option<(Dialect, Methods)> {
         "/v1/cs/ops/derby" => (V1, &[(Method::GET, What::Derby)]),
         "/v1/cs/ops/data/removal" => (V1, &[(Method::POST, What::Derby)]),
         "/v1/cs/listener" => (V1, &[(Method::GET, What::ListenersOfIp)]),
+        "/v1/cs/metrics/cluster" => (V1, &[(Method::GET, What::ClientMetrics)]),
+        "/v1/cs/metrics/current" => (V1, &[(Method::GET, What::ClientMetricsHere)]),
         "/v1/cs/health" => (V1, &[(Method::GET, What::Health)]),
         "/v1/console/namespaces" => (V1, NAMESPACE),
         "/v2/cs/config" => (V2, CONFIG_V2),
@@ -156,6 +175,8 @@ fn methods(path: &str) -> Option<(Dialect, Methods)> {
         "/v3/admin/cs/config/clone" => (Admin, &[(Method::POST, What::Clone)]),
         "/v3/admin/cs/config/listener" => (Admin, &[(Method::GET, What::ListenersOfKey)]),
         "/v3/admin/cs/listener" => (Admin, &[(Method::GET, What::ListenersOfIp)]),
+        "/v3/admin/cs/metrics/cluster" => (Admin, &[(Method::GET, What::ClientMetrics)]),
+        "/v3/admin/cs/metrics/ip" => (Admin, &[(Method::GET, What::ClientMetricsHere)]),
         "/v3/admin/cs/capacity" => (Admin, CAPACITY),
         "/v3/admin/cs/ops/localCache" => (Admin, &[(Method::POST, What::LocalCache)]),
         "/v3/admin/cs/ops/log" => (Admin, &[(Method::PUT, What::SetLog)]),
@@ -180,8 +201,29 @@ fn methods(path: &str) -> Option<(Dialect, Methods)> {
         "/v3/console/core/namespace" => (Console, NAMESPACE),
         "/v3/console/core/namespace/list" => (Console, &[(Method::GET, What::NamespaceList)]),
         "/v3/console/core/namespace/exist" => (Console, &[(Method::GET, What::NamespaceExists)]),
-        other => return history_of_v3(other),
+        other => return history_of_v3(other).or_else(|| loader(other)),
     })
+}
+
+/// Who is connected (core.md §9).
+fn loader(path: &str) -> Option<(Dialect, Methods)> {
+    let (dialect, rest) = match path.strip_prefix("/v3/admin/core/loader/") {
+        Some(rest) => (Dialect::Admin, rest),
+        None => (Dialect::V2, path.strip_prefix("/v2/core/loader/")?),
+    };
+    let (of_v2, of_v3): (Methods, Methods) = match rest {
+        "current" => return Some((dialect, &[(Method::GET, What::Loader)])),
+        "cluster" => return Some((dialect, &[(Method::GET, What::LoaderCluster)])),
+        "reloadCurrent" => (&[(Method::GET, What::Reload)], &[(Method::POST, What::Reload)]),
+        "reloadClient" => {
+            (&[(Method::GET, What::ReloadClient)], &[(Method::POST, What::ReloadClient)])
+        }
+        "smartReloadCluster" => {
+            (&[(Method::GET, What::ReloadSmart)], &[(Method::POST, What::ReloadSmart)])
+        }
+        _ => return None,
+    };
+    Some((dialect, if dialect == Dialect::V2 { of_v2 } else { of_v3 }))
 }
 
 fn history_of_v3(path: &str) -> Option<(Dialect, Methods)> {

@@ -66,6 +66,13 @@ fn class(dialect: Dialect, what: What) -> (&'static str, &'static str) {
         (_, What::LocalCache) => (ADMIN, "POST /v3/admin/cs/ops/localCache"),
         (_, What::SetLog) => (ADMIN, "PUT /v3/admin/cs/ops/log"),
         (_, What::Derby) => (ADMIN, "GET /v3/admin/cs/ops/derby"),
+        (_, What::ClientMetrics) => (ADMIN, "GET /v3/admin/cs/metrics/cluster"),
+        (_, What::ClientMetricsHere) => (ADMIN, "GET /v3/admin/cs/metrics/ip"),
+        (_, What::Loader) => (ADMIN, "GET /v3/admin/core/loader/current"),
+        (_, What::LoaderCluster) => (ADMIN, "GET /v3/admin/core/loader/cluster"),
+        (_, What::Reload) => (ADMIN, "POST /v3/admin/core/loader/reloadCurrent"),
+        (_, What::ReloadClient) => (ADMIN, "POST /v3/admin/core/loader/reloadClient"),
+        (_, What::ReloadSmart) => (ADMIN, "POST /v3/admin/core/loader/smartReloadCluster"),
         (_, What::HistoryDetail | What::Health) => (ADMIN, ""),
     }
 }

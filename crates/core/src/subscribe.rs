@@ -9,6 +9,8 @@ use std::task::Waker;
 
 use parking_lot::RwLock;
 
+use crate::content::Md5;
+use crate::key::GroupKey;
 use crate::kind::gray::Labels;
 use crate::poll::PollService;
 use crate::watch::{Change, ClientMd5, WaiterId, Waiters};
@@ -21,6 +23,10 @@ pub trait Subscriber: Send + Sync {
     /// Called under a shard's lock: it must not touch the index, and gives its waker instead of
     /// using it. `tag` is what it registered with.
     fn changed(&self, change: &Arc<Change>, tag: u8) -> Option<Waker>;
+
+    /// Whether its client has taken all that it was to be told of a key. Called under a shard's
+    /// lock, as [`Self::changed`].
+    fn has_heard(&self, key: &GroupKey) -> bool;
 
     /// By which gray releases are chosen for it.
     fn labels(&self) -> &Labels;
@@ -109,6 +115,29 @@ impl AllWaiters<'_> {
     }
 }
 
+impl AllWaiters<'_> {
+    /// Whether the client of a waiter, which claims this, is up to date with a server that has
+    /// `server`: it says so, or it was told of a change and has taken that in.
+    #[must_use]
+    pub fn is_current(
+        &self,
+        waiter: WaiterId,
+        key: &GroupKey,
+        claim: ClientMd5,
+        server: Option<Md5>,
+    ) -> bool {
+        if claim.matches(server) {
+            return true;
+        }
+        if claim != ClientMd5::Other || waiter.number() & SUBSCRIBER == 0 {
+            return false;
+        }
+        let table = self.subscribers.table.read();
+        let slot = table.slots.get((waiter.number() & !SUBSCRIBER) as usize);
+        slot.and_then(Option::as_ref).is_some_and(|subscriber| subscriber.has_heard(key))
+    }
+}
+
 impl Waiters for AllWaiters<'_> {
     fn wake(
         &self,
@@ -153,6 +182,10 @@ mod tests {
             None
         }
 
+        fn has_heard(&self, _: &GroupKey) -> bool {
+            self.0.load(Ordering::SeqCst) == 0
+        }
+
         fn labels(&self) -> &Labels {
             &self.1
         }
@@ -186,6 +219,15 @@ mod tests {
         });
         let labels = other.labels().clone();
         assert_eq!(seen, [(Some(labels.clone()), ClientMd5::Empty)]);
+        // What it claims, or what it was told and took in.
+        let server = Some(Md5([1; 16]));
+        for (claim, server, want) in [
+            (ClientMd5::Empty, None, true),
+            (ClientMd5::Empty, server, false),
+            (ClientMd5::Other, server, true),
+        ] {
+            assert_eq!(waiters.is_current(again, &key, claim, server), want, "{claim:?}");
+        }
         let mut all = Vec::new();
         index.all_listeners(&mut |key, waiter, _| all.push((key.clone(), waiters.labels(waiter))));
         assert_eq!(all, [(key.clone(), Some(labels))]);

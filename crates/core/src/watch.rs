@@ -11,6 +11,10 @@
 //! claims with the store; apply *makes the new state readable, then queues* the key. So either the
 //! comparison sees the new state or the announcer finds the listener.
 //!
+//! A waiter that was woken and listens on has no claim until it makes one again
+//! ([`WatchIndex::claim`]): not every client says at once what it has read, and what it claimed
+//! before may come back.
+//!
 //! Locks: a shard's lock is taken before a waiter's own (see [`Waiters`]), never the other way
 //! round, and never held while a lookup in the store or a waker runs.
 
@@ -144,6 +148,12 @@ impl WatchIndex {
         let mut shard = self.shard(number).lock();
         let id = shard.listen(&self.state, hash, key, (md5, tag), waiter)?;
         Some(ListenerId((number << LISTENER_BITS) | id))
+    }
+
+    /// The waiter says again what its client has. Compare with the store after this.
+    pub fn claim(&self, id: &ListenerId, md5: ClientMd5, tag: u8) {
+        let mut shard = self.shard(id.0 >> LISTENER_BITS).lock();
+        shard.claim(id.0 & ((1 << LISTENER_BITS) - 1), md5, tag);
     }
 
     /// Ends a registration.

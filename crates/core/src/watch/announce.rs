@@ -217,7 +217,9 @@ impl AnnounceQueue {
                     let change = change.get_or_insert_with(|| {
                         Arc::new(Change::new(key.clone(), standing.clone(), at))
                     });
-                    woken += u64::from(waiters.wake(waiter, change, (tag, md5), wakers));
+                    let is_woken = waiters.wake(waiter, change, (tag, md5), wakers);
+                    woken += u64::from(is_woken);
+                    is_woken
                 });
             self.woken.fetch_add(woken, Ordering::Relaxed);
             wakers.drain(..).for_each(Waker::wake);

@@ -90,13 +90,19 @@ const KIND_OTHER: u32 = 2;
 
 impl Listener {
     fn new(entry: u32, after: u32, md5: ClientMd5, tag: u8, waiter: WaiterId) -> Self {
+        let mut made = Self { digest: [0; 16], waiter, before: NIL, after, packed: entry };
+        made.claim(md5, tag);
+        made
+    }
+
+    fn claim(&mut self, md5: ClientMd5, tag: u8) {
         let (kind, digest) = match md5 {
             ClientMd5::Empty => (KIND_EMPTY, [0; 16]),
             ClientMd5::Digest(Md5(digest)) => (KIND_DIGEST, digest),
             ClientMd5::Other => (KIND_OTHER, [0; 16]),
         };
-        let packed = entry | (u32::from(tag) << ENTRY_BITS) | (kind << (ENTRY_BITS + 8));
-        Self { digest, waiter, before: NIL, after, packed }
+        self.digest = digest;
+        self.packed = self.entry() | (u32::from(tag) << ENTRY_BITS) | (kind << (ENTRY_BITS + 8));
     }
 
     const fn entry(&self) -> u32 {
@@ -182,6 +188,13 @@ impl Shard {
         Some(id)
     }
 
+    /// Another claim of a listener.
+    pub(super) fn claim(&mut self, id: u32, md5: ClientMd5, tag: u8) {
+        if let Some(listener) = self.listeners.get_mut(id) {
+            listener.claim(md5, tag);
+        }
+    }
+
     /// Removes a listener, and its key's entry when it was the last.
     pub(super) fn unlisten(&mut self, state: &Hashing, id: u32) {
         let Some(gone) = self.listeners.remove(id) else { return };
@@ -225,22 +238,24 @@ impl Shard {
     }
 
     /// Moves the cursor over up to `limit` listeners and calls `wake` for those whose claim is
-    /// not `server`; for all of them, with their claims, where releases decide who has what. True
-    /// when there are more.
+    /// not `server`; for all of them, with their claims, where releases decide who has what. One
+    /// that `wake` woke has no claim any more: nobody knows what its client has until it says it
+    /// again. True when there are more.
     pub(super) fn fan_out(
         &mut self,
         server: &Standing,
         limit: usize,
-        mut wake: impl FnMut(WaiterId, u8, ClientMd5),
+        mut wake: impl FnMut(WaiterId, u8, ClientMd5) -> bool,
     ) -> bool {
         let formal = server.formal;
         let is_gray = server.releases.is_some();
         for _ in 0..limit {
-            let Some(listener) = self.listeners.get(self.cursor) else { break };
+            let Some(listener) = self.listeners.get_mut(self.cursor) else { break };
             self.cursor = listener.after;
             let claim = listener.md5();
-            if is_gray || !claim.matches(formal) {
-                wake(listener.waiter, listener.tag(), claim);
+            let may_differ = is_gray || !claim.matches(formal);
+            if may_differ && wake(listener.waiter, listener.tag(), claim) {
+                listener.claim(ClientMd5::Other, listener.tag());
             }
         }
         self.cursor != NIL

@@ -107,11 +107,12 @@ fn only_those_who_differ_are_told() {
     queue.queue(&key(1), now);
     assert_eq!(announce(&queue, |_| Some(md5("new"))), [(0, 10), (2, 12), (3, 13), (4, 14)]);
     queue.queue(&key(1), now);
-    assert_eq!(announce(&queue, |_| None), [(0, 10), (1, 11), (3, 13), (4, 14)]);
+    // Those who were told claim nothing since, whatever there is now.
+    assert_eq!(announce(&queue, |_| None), [(0, 10), (1, 11), (2, 12), (3, 13), (4, 14)]);
     queue.queue(&key(3), now);
     assert_eq!((queue.queued(), announce(&queue, |_| None).len()), (0, 0));
     assert_eq!((index.watched_keys(), index.listeners()), (2, 6));
-    assert_eq!((queue.announced(), queue.woken()), (2, 8));
+    assert_eq!((queue.announced(), queue.woken()), (2, 9));
     ids.into_iter().for_each(|id| index.unlisten(id));
     index.unlisten(other_key);
     assert_eq!((index.watched_keys(), index.listeners()), (0, 0));
@@ -214,19 +215,46 @@ fn listeners_may_leave_and_come_during_a_fan_out() {
     let ids: Vec<u32> = (0..10).map(|number| listen(&mut shard, number)).collect();
     let mut told = Vec::new();
     shard.start_fan_out(state.hash_one(key(1)), &key(1));
-    assert!(
-        shard.fan_out(&Standing::formal(Some(md5("x"))), 3, |waiter, _, _| told
-            .push(waiter.number()))
-    );
+    assert!(shard.fan_out(&Standing::formal(Some(md5("x"))), 3, |waiter, _, _| {
+        told.push(waiter.number());
+        false
+    }));
     // Next would be 6: it and its follower leave, and somebody new comes, maybe on their place.
     shard.unlisten(&state, ids[6]);
     shard.unlisten(&state, ids[5]);
     shard.unlisten(&state, ids[9]);
     listen(&mut shard, 77);
     assert!(!shard.fan_out(&Standing::formal(Some(md5("x"))), 100, |waiter, _, _| {
-        told.push(waiter.number())
+        told.push(waiter.number());
+        false
     }));
     assert_eq!(told, [9, 8, 7, 4, 3, 2, 1, 0]);
+}
+
+#[test]
+fn who_was_woken_claims_nothing_until_it_claims_again() {
+    let mut shard = Shard::new();
+    let state = Hashing::seeded();
+    let hash = state.hash_one(key(1));
+    let old = ClientMd5::Digest(md5("old"));
+    let id = shard.listen(&state, hash, key(1), (old, 7), waiter(1)).expect("room");
+    let announce = |shard: &mut Shard, content: &str, is_woken| {
+        let mut told = Vec::new();
+        shard.start_fan_out(hash, &key(1));
+        shard.fan_out(&Standing::formal(Some(md5(content))), 9, |_, tag, claim| {
+            told.push((tag, claim));
+            is_woken
+        });
+        told
+    };
+    assert_eq!(announce(&mut shard, "old", true), []);
+    assert_eq!(announce(&mut shard, "new", false), [(7, old)]);
+    assert_eq!(announce(&mut shard, "new", true), [(7, old)]);
+    // Back to what it claimed: it may have read what was in between.
+    assert_eq!(announce(&mut shard, "old", true), [(7, ClientMd5::Other)]);
+    shard.claim(id, old, 8);
+    assert_eq!(announce(&mut shard, "old", true), []);
+    assert_eq!(announce(&mut shard, "new", true), [(8, old)]);
 }
 
 #[derive(Debug, Clone)]
@@ -267,14 +295,16 @@ proptest! {
     fn index_and_queue_act_like_a_list(steps in prop::collection::vec(step(12), 1..300)) {
         let (index, queue) = index_and_queue();
         let mut ids = Vec::new();
-        let mut model: Vec<(usize, u8, u32)> = Vec::new();
+        // Whose claim is `CLAIMS_NOTHING` was told, and has made no claim since.
+        const CLAIMS_NOTHING: u8 = u8::MAX;
+        let mut model: Vec<(usize, u8, u32, u8)> = Vec::new();
         let mut store = [0_u8; 12];
         let mut dirty = std::collections::BTreeSet::new();
         for step in steps.into_iter().chain([Step::Announce]) {
             match step {
                 Step::Listen { key: k, claim, waiter: w } => {
                     ids.push(index.listen(key(k), claim_of(claim), claim, waiter(w)).expect("room"));
-                    model.push((k, claim, w));
+                    model.push((k, claim, w, claim));
                 }
                 Step::Unlisten(n) if !model.is_empty() => {
                     let n = n % model.len();
@@ -298,9 +328,12 @@ proptest! {
                         (0..12).find(|n| key(*n) == *of).and_then(|n| state_of(store[n]))
                     });
                     let mut want: Vec<(u32, u8)> = model
-                        .iter()
-                        .filter(|(k, claim, _)| dirty.contains(k) && *claim != store[*k])
-                        .map(|(_, claim, w)| (*w, *claim))
+                        .iter_mut()
+                        .filter(|(k, .., claim)| dirty.contains(k) && *claim != store[*k])
+                        .map(|(_, tag, w, claim)| {
+                            *claim = CLAIMS_NOTHING;
+                            (*w, *tag)
+                        })
                         .collect();
                     want.sort_unstable();
                     prop_assert_eq!(told, want);
@@ -345,6 +378,7 @@ proptest! {
             shard.start_fan_out(state.hash_one(key(k as usize)), &key(k as usize));
             shard.fan_out(&Standing::formal(Some(md5("x"))), usize::MAX, |waiter, _, _| {
                 found += usize::from(waiter.number() == k);
+                false
             });
             prop_assert_eq!(found, model.get(&k).map_or(0, Vec::len));
         }

@@ -58,7 +58,7 @@ pub(super) struct Connection {
     /// The address among whose connections it is counted.
     counted_as: OnceLock<String>,
     /// Taken before a shard of the index, never by the announcer.
-    watches: Mutex<HashMap<GroupKey, Watch>>,
+    watches: Mutex<HashMap<GroupKey, ListenerId>>,
     /// Taken under a shard of the index, by the announcer.
     pub(super) outbox: Mutex<Outbox>,
     begun: Instant,
@@ -69,13 +69,6 @@ pub(super) struct Connection {
     pushes_to: AtomicU32,
     /// Ends the connection.
     pub(super) closing: CancellationToken,
-}
-
-#[derive(Debug)]
-struct Watch {
-    listener: ListenerId,
-    md5: ClientMd5,
-    tag: u8,
 }
 
 impl Connection {
@@ -165,24 +158,21 @@ impl Connection {
         }
     }
 
-    /// Listens to a key, or listens anew with another md5. Compare after this. False when it is
-    /// too much.
+    /// Listens to a key, or says anew what the client has of it. Compare after this. False when it
+    /// is too much.
     pub(super) fn listen(&self, key: &GroupKey, md5: ClientMd5, tag: u8) -> bool {
         let Some(waiter) = self.waiter.get() else { return false };
         let index = self.node.watch_index();
         let mut watches = self.watches.lock();
-        if let Some(watch) = watches.get(key) {
-            if watch.md5 == md5 && watch.tag == tag {
-                return true;
-            }
-        } else if watches.len() >= MAX_WATCHES {
+        if let Some(listener) = watches.get(key) {
+            index.claim(listener, md5, tag);
+            return true;
+        }
+        if watches.len() >= MAX_WATCHES {
             return false;
         }
-        // The new one first: in between the key is listened to twice, never not at all.
         let Some(listener) = index.listen(key.clone(), md5, tag, *waiter) else { return false };
-        if let Some(old) = watches.insert(key.clone(), Watch { listener, md5, tag }) {
-            index.unlisten(old.listener);
-        }
+        watches.insert(key.clone(), listener);
         true
     }
 
@@ -190,7 +180,7 @@ impl Connection {
     pub(super) fn unlisten(&self, key: &GroupKey) {
         let old = self.watches.lock().remove(key);
         if let Some(old) = old {
-            self.node.watch_index().unlisten(old.listener);
+            self.node.watch_index().unlisten(old);
             self.outbox.lock().forget(key);
         }
     }
@@ -202,8 +192,8 @@ impl Connection {
     /// Frees all that it holds, when the connection is gone.
     pub(super) fn end(&self) {
         let watches = std::mem::take(&mut *self.watches.lock());
-        for watch in watches.into_values() {
-            self.node.watch_index().unlisten(watch.listener);
+        for listener in watches.into_values() {
+            self.node.watch_index().unlisten(listener);
         }
         if let Some(waiter) = self.waiter.get() {
             self.node.subscribers().leave(*waiter);
@@ -215,6 +205,10 @@ impl Connection {
 impl Subscriber for Connection {
     fn changed(&self, change: &Arc<Change>, tag: u8) -> Option<Waker> {
         self.outbox.lock().changed(&change.key, tag)
+    }
+
+    fn has_heard(&self, key: &GroupKey) -> bool {
+        !self.outbox.lock().is_waiting(key)
     }
 
     fn labels(&self) -> &Labels {

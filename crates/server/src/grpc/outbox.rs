@@ -322,6 +322,11 @@ impl Outbox {
         (Verdict::Fine, lost)
     }
 
+    /// Whether a notice of a key waits or is not acknowledged.
+    pub(super) fn is_waiting(&self, key: &GroupKey) -> bool {
+        self.notices.contains_key(key)
+    }
+
     /// Notices that wait or are under way.
     pub(super) fn len(&self) -> usize {
         self.notices.len()

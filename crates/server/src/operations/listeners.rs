@@ -78,7 +78,8 @@ pub(crate) fn count_here(node: &Node, key: &GroupKey) -> Counts {
         let Some(labels) = waiters.labels(waiter) else { return };
         let count = counts.entry(labels.ip().to_owned()).or_default();
         count.all += 1;
-        count.current += usize::from(claim.matches(standing.md5_for(&labels)));
+        let md5 = standing.md5_for(&labels);
+        count.current += usize::from(waiters.is_current(waiter, key, claim, md5));
     });
     counts
 }

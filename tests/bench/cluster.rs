@@ -173,6 +173,18 @@ impl Cluster {
         self.addresses.get(index).copied().context("no such node")
     }
 
+    /// Where clients of gRPC connect.
+    pub(crate) fn grpc_address(&self, index: usize) -> anyhow::Result<SocketAddr> {
+        let launch = self.launches.get(index).context("no such node")?;
+        let flag = launch.arguments.iter().skip_while(|it| *it != "--grpc-listen").nth(1);
+        if let Some(address) = flag.and_then(|it| it.to_str()) {
+            return Ok(address.parse()?);
+        }
+        let port = launch.environment.iter().find(|(name, _)| *name == "RNACOS_GRPC_PORT");
+        let (_, port) = port.context("this system has no gRPC")?;
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse()?)))
+    }
+
     /// Where a node of Quorate keeps its data.
     pub(crate) fn data_dir(&self, node: usize) -> PathBuf {
         self.directory.path().join(format!("node-{node}"))

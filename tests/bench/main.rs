@@ -1,6 +1,6 @@
 //! Load against three real nodes, each figure beside a baseline measured in the same run.
 //!
-//! `cargo bench -p quorate-server --bench bench -- publish|get|poll|start|all` starts the servers,
+//! `cargo bench -p quorate-server --bench bench -- publish|get|poll|grpc|start|all` starts the servers,
 //! loads them by turns and prints medians over the rounds. The baselines are a bare hyper echo
 //! server (this program, started again as `echo`), etcd when it is installed and r-nacos when
 //! `RNACOS_BIN` names its binary. It judges nothing: floors are printed beside the ratios, and a
@@ -13,6 +13,7 @@ mod echo;
 mod etcd;
 mod fleet;
 mod get;
+mod grpc;
 mod handover;
 mod http;
 mod load;
@@ -36,7 +37,7 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let Some(scenario) = options.scenario_to_run() else {
         println!(
-            "nothing measured: name a scenario (publish, get, poll, start, snapshot, handover, all)"
+            "nothing measured: name a scenario (publish, get, poll, grpc, start, snapshot, handover, all)"
         );
         return Ok(());
     };
@@ -54,6 +55,9 @@ fn main() -> anyhow::Result<()> {
     }
     if all || scenario == Scenario::Poll {
         poll::run(&options, limit)?;
+    }
+    if all || scenario == Scenario::Grpc {
+        grpc::run(&options)?;
     }
     if all || scenario == Scenario::Start {
         start::run(&options)?;

@@ -16,6 +16,8 @@ pub(crate) enum Scenario {
     Get,
     /// Held long polls, and one publish that answers many of them.
     Poll,
+    /// Reads, publishes and listeners over gRPC.
+    Grpc,
     /// Time from exec to the first correct read, and the memory after it.
     Start,
     /// Publishes while snapshots of a large state are built.

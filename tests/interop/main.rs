@@ -80,9 +80,9 @@ async fn drive(client: &'static str, mut command: Command, nodes: usize) {
         child.wait().await.expect("a child")
     };
     let ended = tokio::time::timeout(2 * RUN, talk).await;
+    matrix::enter(client, &said, nodes > 1);
     let status = ended.unwrap_or_else(|_| panic!("{client}: not done in time: {said:#?}"));
     assert!(status.success(), "{client}: {status}: {said:#?}");
-    matrix::enter(client, &said, nodes > 1);
     if nodes > 1 {
         cluster.node(0).start();
         cluster.ready().await;
@@ -137,13 +137,11 @@ async fn compile(name: &str, program: &str, defines: &[String]) -> Result<String
     Ok(format!("{}:{libraries}", directory.join("target/classes").display()))
 }
 
-/// A Java that keeps what it keeps at home below a directory of its own.
+/// A Java that keeps what it keeps at home in its working directory.
 fn java(class_path: &str) -> Command {
     let mut command = Command::new("java");
     // Its home is that of the user's entry, whatever the environment says.
-    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    command.arg(format!("-Duser.home={}", home.path().display()));
-    command.args(["-Xmx256m", "-cp", class_path]);
+    command.args(["-Duser.home=.", "-Xmx256m", "-cp", class_path]);
     command
 }
 

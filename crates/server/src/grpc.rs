@@ -122,28 +122,24 @@ impl Shared {
 
     /// Registers a connection; a second setup changes nothing. False when it cannot be.
     fn admit(&self, connection: &Arc<Connection>, setup: Setup) -> bool {
-        if connection.setup().is_some() {
+        let ip = setup.client_ip.clone();
+        if !connection.counts_as(&ip) {
             return connection.set_up(setup);
         }
-        let ip = setup.client_ip.clone();
         let count = {
             let mut by_ip = self.by_ip.lock();
             let count = by_ip.entry(ip.clone()).or_default();
             *count += 1;
             *count
         };
+        // It is counted until it ends, which is now where it is too much.
         if count > self.limits.per_ip {
-            tracing::info!(
-                ip,
-                limit = self.limits.per_ip,
-                "too many gRPC connections of an address"
-            );
+            let limit = self.limits.per_ip;
+            tracing::info!(ip, limit, "too many gRPC connections of an address");
             self.app.metrics.grpc_refused.inc();
-        } else if connection.set_up(setup) && connection.counts_as(&ip) {
-            return true;
+            return false;
         }
-        self.discount(&ip);
-        false
+        connection.set_up(setup)
     }
 
     fn discount(&self, ip: &str) {

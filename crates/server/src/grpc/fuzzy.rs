@@ -165,35 +165,39 @@ impl Patterns {
         }
     }
 
-    /// Tells watchers what was written. Those with too much waiting are closed.
-    fn written(&self, fed: &Fed, freeze: impl Fn() -> State) {
-        let mut slow = Vec::new();
+    /// Tells watchers what was written. The patterns that are to be compared anew come back.
+    fn written(&self, fed: &Fed) -> Vec<(Arc<str>, Pattern)> {
+        let mut anew = Vec::new();
         for (text, watched) in &*self.0.lock() {
-            match fed {
-                Fed::Keys(keys) => {
-                    for key in keys.iter().filter(|key| watched.pattern.matches(key)) {
-                        for watcher in watched.watchers.values() {
-                            let mut outbox = watcher.outbox.lock();
-                            if !outbox.matched(text, |matching| matching.written(key)) {
-                                slow.push(Arc::clone(watcher));
-                            }
-                        }
-                    }
-                }
-                Fed::Any => {
-                    let now = watched.pattern.all(&freeze());
-                    for watcher in watched.watchers.values() {
-                        let mut outbox = watcher.outbox.lock();
-                        if !outbox.matched(text, |matching| matching.written_any(&now)) {
-                            slow.push(Arc::clone(watcher));
-                        }
-                    }
+            let Fed::Keys(keys) = fed else {
+                anew.push((Arc::clone(text), watched.pattern.clone()));
+                continue;
+            };
+            let mut is_too_much = false;
+            for key in keys.iter().filter(|key| watched.pattern.matches(key)) {
+                for watcher in watched.watchers.values() {
+                    let mut outbox = watcher.outbox.lock();
+                    is_too_much |= !outbox.matched(text, |matching| matching.written(key));
                 }
             }
+            if is_too_much {
+                anew.push((Arc::clone(text), watched.pattern.clone()));
+            }
         }
-        for connection in slow {
-            tracing::info!(id = connection.id, "closed: it takes no notices of its patterns");
-            connection.closing.cancel();
+        anew
+    }
+
+    /// Tells watchers of a pattern what matches it now.
+    fn compare(&self, text: &str, matches: &BTreeSet<GroupKey>) {
+        let watchers: Vec<_> = match self.0.lock().get(text) {
+            Some(watched) => watched.watchers.values().cloned().collect(),
+            None => return,
+        };
+        for watcher in watchers {
+            watcher.outbox.lock().matched(text, |matching| {
+                matching.written_any(matches);
+                true
+            });
         }
     }
 }
@@ -203,7 +207,14 @@ pub(super) async fn feed(server: Server) {
     let node = server.app.node.clone();
     loop {
         let fed = node.announce_queue().feed().next().await;
-        server.patterns.written(&fed, || node.store().freeze());
+        for (text, pattern) in server.patterns.written(&fed) {
+            // What is written meanwhile is fed after this.
+            let state = node.store().freeze();
+            let matches = tokio::task::spawn_blocking(move || pattern.all(&state)).await;
+            if let Ok(matches) = matches {
+                server.patterns.compare(&text, &matches);
+            }
+        }
     }
 }
 
@@ -227,7 +238,7 @@ pub(super) async fn watch(
         (Some(_), "CANCEL_WATCH") => {
             let feed = server.app.node.announce_queue().feed();
             server.patterns.leave(connection, Some(&text), feed);
-            connection.outbox.lock().unwatch(&text);
+            drop(connection.outbox.lock().unwatch(&text));
             Ok(())
         }
         (Some(_), other) => Err(Refusal::new(400, format!("invalid watchType : {other}"))),
@@ -249,7 +260,7 @@ async fn begin(
     // noted, and what was before is seen.
     connection.outbox.lock().watch(&text, known, is_first);
     if !server.patterns.enter(&text, &pattern, connection, feed) {
-        connection.outbox.lock().unwatch(&text);
+        drop(connection.outbox.lock().unwatch(&text));
         return Err(Refusal::new(50310, "fuzzy watch pattern over limit"));
     }
     if connection.closing.is_cancelled() {

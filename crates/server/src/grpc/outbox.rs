@@ -118,20 +118,29 @@ impl Outbox {
     }
 
     /// The client watches a pattern and says what it knows of it; what was to be told before is
-    /// forgotten.
-    pub(super) fn watch(&mut self, pattern: &Arc<str>, known: BTreeSet<GroupKey>, is_first: bool) {
-        self.unwatch(pattern);
+    /// forgotten, but for what is under way to it.
+    pub(super) fn watch(
+        &mut self,
+        pattern: &Arc<str>,
+        mut known: BTreeSet<GroupKey>,
+        is_first: bool,
+    ) {
+        if let Some(before) = self.unwatch(pattern) {
+            known.extend(before.under_way().cloned());
+        }
         self.matching.insert(Arc::clone(pattern), Matching::new(known, is_first));
     }
 
     /// The client watches a pattern no longer.
-    pub(super) fn unwatch(&mut self, pattern: &str) {
-        if let Some(id) = self.matching.remove(pattern).and_then(|matching| matching.sent()) {
+    pub(super) fn unwatch(&mut self, pattern: &str) -> Option<Matching> {
+        let before = self.matching.remove(pattern)?;
+        if let Some(id) = before.sent() {
             self.sent.remove(&id);
         }
+        Some(before)
     }
 
-    /// Something happened to what matches a pattern: `note` says it. False when too much waits.
+    /// Something happened to what matches a pattern: `note` says it. False when it says so.
     pub(super) fn matched(
         &mut self,
         pattern: &str,

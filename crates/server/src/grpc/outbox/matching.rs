@@ -14,7 +14,7 @@ use crate::grpc::wire::Object;
 pub(crate) const MATCHES: usize = 500;
 /// Keys in one batch (`nacos.config.push.batchSize`).
 const BATCH: usize = 20;
-/// Written keys that may wait: a client that takes so few is given up.
+/// Written keys that may wait one by one; when there are more all is compared anew.
 const MAX_WRITTEN: usize = 4 * MATCHES;
 
 /// A key, and whether it is gone.
@@ -91,17 +91,32 @@ impl Matching {
         }
     }
 
-    /// A key that matches was written or removed; false when too many wait.
+    /// What the client will know of when all that waits and is under way is told.
+    fn expected(&self) -> BTreeSet<GroupKey> {
+        let mut expected = self.told.clone();
+        for push in self.under_way.iter().chain(&self.batches) {
+            note(&mut expected, push.keys());
+        }
+        expected
+    }
+
+    /// The keys of which the client hears now, whatever it said it knows.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &GroupKey> {
+        let sent = self.under_way.as_ref().filter(|_| self.sent().is_some());
+        let keys = sent.map_or(&[][..], Push::keys);
+        keys.iter().filter(|(_, is_gone)| !is_gone).map(|(key, _)| key)
+    }
+
+    /// A key that matches was written or removed; false when so many wait that all is to be
+    /// compared anew ([`Self::written_any`]).
     pub(crate) fn written(&mut self, key: &GroupKey) -> bool {
         self.written.insert(key.clone());
         self.written.len() <= MAX_WRITTEN
     }
 
-    /// Any key may have been written: these match now. False when too many wait.
-    pub(crate) fn written_any(&mut self, matches: &BTreeSet<GroupKey>) -> bool {
-        let changed: Vec<_> = matches.symmetric_difference(&self.told).cloned().collect();
-        self.written.extend(changed);
-        self.written.len() <= MAX_WRITTEN
+    /// Any key may have been written: these match now.
+    pub(crate) fn written_any(&mut self, matches: &BTreeSet<GroupKey>) {
+        self.written = matches.symmetric_difference(&self.expected()).cloned().collect();
     }
 
     /// The next push, if one is to be sent: its type and its fields.
@@ -144,17 +159,8 @@ impl Matching {
             return false;
         }
         (self.stage, self.tries) = (Stage::Ready, 0);
-        let keys = match self.under_way.take() {
-            Some(Push::Batch { keys, .. }) => keys,
-            Some(Push::Change(told)) => vec![told],
-            Some(Push::Finished) | None => Vec::new(),
-        };
-        for (key, is_gone) in keys {
-            if is_gone {
-                self.told.remove(&key);
-            } else {
-                self.told.insert(key);
-            }
+        if let Some(push) = self.under_way.take() {
+            note(&mut self.told, push.keys());
         }
         true
     }
@@ -194,7 +200,26 @@ impl Matching {
     }
 }
 
+/// Notes among the keys that a client knows of what it was told.
+fn note(known: &mut BTreeSet<GroupKey>, told: &[Told]) {
+    for (key, is_gone) in told {
+        if *is_gone {
+            known.remove(key);
+        } else {
+            known.insert(key.clone());
+        }
+    }
+}
+
 impl Push {
+    fn keys(&self) -> &[Told] {
+        match self {
+            Self::Batch { keys, .. } => keys,
+            Self::Change(told) => std::slice::from_ref(told),
+            Self::Finished => &[],
+        }
+    }
+
     const fn kind(&self) -> &'static str {
         match self {
             Self::Batch { .. } | Self::Finished => "ConfigFuzzyWatchSyncRequest",
@@ -299,7 +324,7 @@ mod tests {
                 .contains("d050+G+public\",\"changeType\":\"CONFIG_CHANGED")
         );
         assert_eq!(told(&mut matching, &there), None);
-        assert!(matching.written_any(&keys(1..40)));
+        matching.written_any(&keys(1..40));
         let mut count = 0;
         while told(&mut matching, &keys(1..40)).is_some() {
             count += 1;
@@ -323,6 +348,27 @@ mod tests {
         assert_eq!(sent, 50);
         assert!((0..MAX_WRITTEN).all(|number| matching.written(&key(number))));
         assert!(!matching.written(&key(MAX_WRITTEN)));
+    }
+
+    #[test]
+    fn what_is_under_way_counts_when_all_is_compared_anew() {
+        let mut matching = Matching::new(BTreeSet::new(), false);
+        matching.compare(&keys(0..30));
+        let now = Instant::now();
+        assert!(matching.next("p", now, &|_| true, &mut || 1).is_some());
+        assert_eq!(matching.under_way().count(), 20);
+        // All is gone but one, of which it was never told.
+        let there = keys(40..41);
+        matching.written_any(&there);
+        assert!(matching.acknowledged(true, now));
+        let mut said = Vec::new();
+        while let Some(text) = told(&mut matching, &there) {
+            said.push(text);
+        }
+        let count = |what: &str| said.iter().filter(|text| text.contains(what)).count();
+        // The second batch, thirty that are gone, one that came.
+        assert_eq!((said.len(), count("DELETE_CONFIG"), count("CONFIG_CHANGED")), (32, 30, 1));
+        assert_eq!(matching.told, there);
     }
 
     #[test]

@@ -194,7 +194,7 @@ async fn node() -> Installed {
 
 #[tokio::test]
 async fn the_java_client_1() {
-    check("Java nacos-client 1.4.7", java_client("1.4.7").await, 3).await;
+    check("Java nacos-client 1.4.8", java_client("1.4.8").await, 3).await;
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn the_java_client_2() {
 
 #[tokio::test]
 async fn the_java_client_3() {
-    check("Java nacos-client 3.1.0", java_client("3.1.0").await, 3).await;
+    check("Java nacos-client 3.2.1-2026.03.30", java_client("3.2.1-2026.03.30").await, 3).await;
 }
 
 #[tokio::test]
@@ -241,9 +241,9 @@ async fn the_node_client() {
 #[tokio::test]
 #[ignore = "as long as all the others: cargo test --test interop -- --ignored"]
 async fn all_clients_at_one_node() {
-    check("Java nacos-client 1.4.7", java_client("1.4.7").await, 1).await;
+    check("Java nacos-client 1.4.8", java_client("1.4.8").await, 1).await;
     check("Java nacos-client 2.5.1", java_client("2.5.1").await, 1).await;
-    check("Java nacos-client 3.1.0", java_client("3.1.0").await, 1).await;
+    check("Java nacos-client 3.2.1-2026.03.30", java_client("3.2.1-2026.03.30").await, 1).await;
     check("Python nacos-sdk-python 1.0.0", python("1.0.0").await, 1).await;
     check("Python nacos-sdk-python 2.0.11", python("2.0.11").await, 1).await;
     check("Python nacos-sdk-python 3.2.0", python("3.2.0").await, 1).await;

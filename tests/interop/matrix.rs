@@ -69,10 +69,10 @@ fn put(client: &'static str, row: Row) {
 }
 
 fn table(rows: &BTreeMap<&str, Row>) -> String {
-    let mut table = format!("{:<32}", "client");
+    let mut table = format!("{:<36}", "client");
     CASES.iter().for_each(|(_, column)| table.push_str(&format!(" {column:>8}")));
     for (client, row) in rows {
-        table.push_str(&format!("\n{client:<32}"));
+        table.push_str(&format!("\n{client:<36}"));
         row.cells.iter().for_each(|cell| table.push_str(&format!(" {cell:>8}")));
         row.notes.iter().for_each(|note| table.push_str(&format!("\n    {note}")));
     }

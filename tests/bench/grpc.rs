@@ -284,6 +284,7 @@ fn fan_out(cluster: &Cluster, options: &Options) -> anyhow::Result<(Vec<f64>, Ve
         Listeners::open(cluster.grpc_address(0)?, HEARERS, To::Shared, options.threads)?;
     let (mut times, mut cpus) = (Vec::new(), Vec::new());
     for round in 1..=PUBLISHES * options.rounds as u64 {
+        // What the round before left to do is not to be counted here.
         std::thread::sleep(Duration::from_millis(500));
         let before = server.cpu()?;
         let begun = Instant::now();

@@ -240,7 +240,10 @@ fn spawn_announcer(runtime: &Runtime, node: &Arc<Node>) {
 }
 
 fn wait_for_listeners(node: &Node, count: usize) {
+    // Nothing is told of a registration: the index is looked at until all are there.
+    let end = Instant::now() + Duration::from_secs(30);
     while node.index.listeners() < count {
+        assert!(Instant::now() < end, "{count} listeners");
         std::thread::sleep(Duration::from_micros(50));
     }
 }

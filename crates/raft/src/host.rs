@@ -155,7 +155,8 @@ impl Host {
         }
     }
 
-    /// Lets a thread pause. Simulated time does not pass in code that blocks.
+    /// Lets a thread of its own do nothing for a while, so that bulk work leaves the disk to others
+    /// (a snapshot's pace). Simulated time does not pass in code that blocks.
     pub(crate) fn pause(&self, pause: Duration) {
         if self.0.is_none() {
             std::thread::sleep(pause);

@@ -16,7 +16,8 @@ use crate::met::Met;
 use crate::node::Raft;
 use crate::types::{Member, NodeId, Vote};
 
-/// How often a leader that no majority has answered looks again.
+/// How often a leader that no majority has answered looks again: that answers grow old is an event
+/// of the clock alone.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A leader and the term it leads.

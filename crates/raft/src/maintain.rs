@@ -12,6 +12,8 @@ use crate::node::Inner;
 use crate::start::NodeConfig;
 use crate::types::{LogIndex, log_id};
 
+/// How often the log's bytes and the time since the last snapshot are looked at: neither is worth an
+/// event for each entry.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Pause between rebuilds of a store copy that keeps failing.
 const REBUILD_PAUSE: Duration = Duration::from_secs(30);

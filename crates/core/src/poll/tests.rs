@@ -1,5 +1,7 @@
 //! Long polls: what ends one, what it frees, and that no change between registering and comparing
 //! is missed. The index itself is tested in `watch/tests.rs`.
+//!
+//! Where a test starts paused, `sleep` moves the test's clock, in order, and takes no time.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -460,6 +462,7 @@ fn racing_ends_answer_once_and_leave_nothing() {
         }
         for version in 1..=60 {
             node.publish(usize::try_from(version).expect("small") % 3, version);
+            // Over the time in which the deadlines fall: the real clock races with real threads.
             sleep(Duration::from_millis(4)).await;
         }
         let changed: u64 = polls.join_all().await.into_iter().sum();

@@ -99,6 +99,7 @@ impl Log {
     }
 }
 
+/// Looks until it is so: counters of the writer's thread tell nobody when they change.
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !holds() {

@@ -24,6 +24,7 @@ const COMMIT_LIMIT: Duration = Duration::from_secs(10);
 const TURN_LIMIT: Duration = Duration::from_secs(10);
 /// A member that has not answered its leader for so long is not counted on.
 pub(super) const SILENT: Duration = Duration::from_millis(1500);
+/// Until a change is tried again when no other leader appears before.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// A change of the members or of the leader.
@@ -101,8 +102,9 @@ impl Node {
         deadline: Instant,
     ) -> Result<String, MembershipError> {
         let inner = &self.inner;
+        let mut leaders = inner.leader.subscribe();
         loop {
-            let leader = inner.leader.borrow().clone();
+            let leader = leaders.borrow_and_update().clone();
             let done = match leader {
                 Some(leader) if leader.id == inner.id => inner.change(change.clone()).await,
                 Some(leader) => inner.change_at(&leader, change.clone()).await,
@@ -117,7 +119,8 @@ impl Node {
             if Instant::now() + RETRY_PAUSE > deadline {
                 return Err(MembershipError::NoLeader);
             }
-            tokio::time::sleep(RETRY_PAUSE).await;
+            // Another leader, or the same one once it is ready.
+            drop(tokio::time::timeout(RETRY_PAUSE, leaders.changed()).await);
         }
     }
 }

@@ -17,7 +17,8 @@ use crate::store::Change;
 
 /// sled's own period of writing what its buffers hold (raft-storage.md §1).
 const FLUSH_EVERY_MS: u64 = 500;
-/// A handle that was just dropped may hold sled's lock a little longer: its I/O threads have it.
+/// A handle that was just dropped may hold sled's lock a little longer: its I/O threads have it, and
+/// tell nobody when they let it go. Two seconds in all, then opening fails.
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 

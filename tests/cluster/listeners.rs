@@ -24,11 +24,22 @@ async fn asked(client: &Client, path: &str) -> Value {
 }
 
 async fn publish(client: &Client, key: &Key, content: &str, options: &str) -> Answer {
+    publish_for("", client, key, content, options).await
+}
+
+/// For clients at these addresses.
+async fn publish_for(
+    ips: &str,
+    client: &Client,
+    key: &Key,
+    content: &str,
+    options: &str,
+) -> Answer {
     let path = format!(
         "/nacos/v1/cs/configs?dataId={}&group={}&content={content}&{options}",
         key.data_id, key.group
     );
-    client.post_json(&path, "").await.expect("an answer")
+    client.post_with(&path, &[("betaIps", ips)]).await.expect("an answer")
 }
 
 fn reached(answer: &Answer) -> (u32, u32) {
@@ -166,19 +177,36 @@ async fn a_dry_run_tells_for_whom_and_changes_nothing() {
         "listeners": {"total": 2, "told": 1, "addresses": {"127.0.0.1": 1}}});
     assert_eq!(body(&foretold), want);
     assert_eq!(foretold.revision(), revision);
-    for (options, content, outcome, told) in [
-        ("", "one", "unchanged", 1),
-        ("tag=v1&", "three", "create", 0),
-        ("only-wrong=", "three", "update", 2),
+    let client = cluster.client(0);
+    // The same content again is announced to nobody, not even to one that claims another.
+    let again = body(&publish(client, &key, "one", "dry-run=true").await);
+    let got = (&again["outcome"], &again["listeners"]["addresses"]);
+    assert_eq!(got, (&json!("unchanged"), &json!({})));
+    ahead.listen(&[(&key, &md5("one"))]).await.unwrap();
+    for (ips, options, content, outcome, told) in [
+        ("", "tag=v1&", "three", "create", json!({})),
+        ("", "", "three", "update", json!({"127.0.0.1": 1, "192.0.2.10": 1})),
+        ("127.0.0.1", "", "three", "create", json!({"127.0.0.1": 1})),
+        ("10.0.0.9", "", "three", "create", json!({})),
     ] {
-        let foretold = body(
-            &publish(cluster.client(0), &key, content, &format!("{options}&dry-run=true")).await,
-        );
-        let got = (&foretold["outcome"], &foretold["listeners"]["told"]);
-        assert_eq!(got, (&json!(outcome), &json!(told)), "{options}");
+        let options = format!("{options}dry-run=true");
+        let foretold = body(&publish_for(ips, client, &key, content, &options).await);
+        let got = (&foretold["outcome"], &foretold["listeners"]["addresses"]);
+        assert_eq!(got, (&json!(outcome), &told), "{ips} {options} {content}");
     }
-    let away = body(&publish(cluster.client(0), &Key::new("new"), "x", "dry-run=true").await);
+    let away = body(&publish(client, &Key::new("new"), "x", "dry-run=true").await);
     assert_eq!((&away["outcome"], &away["currentMd5"]), (&json!("create"), &Value::Null));
-    assert_eq!(cluster.client(0).read(&key).await.as_deref(), Some("one"));
-    assert_eq!(cluster.client(0).state().await.unwrap().revision, revision);
+    assert_eq!(client.read(&key).await.as_deref(), Some("one"));
+    assert_eq!(client.state().await.unwrap().revision, revision);
+
+    // Whom a release is no longer for, is told to read again.
+    let revision = publish_for("127.0.0.1", client, &key, "beta", "").await.revision();
+    polls.join_next().await.expect("a poll").expect("no panic").expect("an answer");
+    cluster.agree().await;
+    polls.spawn(cluster.client(1).poll(&[Probe::of(&key, "beta")], HOLD));
+    until_held(cluster.client(1), 1).await;
+    let moved = body(&publish_for("10.0.0.9", client, &key, "beta", "dry-run=true").await);
+    let got = (&moved["outcome"], &moved["listeners"]["addresses"]);
+    assert_eq!(got, (&json!("update"), &json!({"127.0.0.1": 1})));
+    assert_eq!(client.state().await.unwrap().revision, revision);
 }

@@ -26,17 +26,14 @@ fn packed(entries: &[(&str, &str)]) -> Vec<u8> {
 
 fn unpacked(archive: &[u8]) -> Vec<(String, String)> {
     let mut zip = ZipArchive::new(Cursor::new(archive)).expect("an archive");
+    let count = zip.len();
     let read = |index| {
         let mut file = zip.by_index(index).unwrap();
         let mut content = String::new();
         file.read_to_string(&mut content).unwrap();
         (file.name().unwrap().into_owned(), content)
     };
-    (0..archive_len(archive)).map(read).collect()
-}
-
-fn archive_len(archive: &[u8]) -> usize {
-    ZipArchive::new(Cursor::new(archive)).expect("an archive").len()
+    (0..count).map(read).collect()
 }
 
 async fn upload(address: SocketAddr, path: &str, file: Option<&[u8]>) -> Answer {

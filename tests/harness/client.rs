@@ -256,6 +256,11 @@ impl Client {
         flat(self.send(Method::GET, path, headers, String::new()).await)
     }
 
+    /// A write whose parameters are in its path.
+    pub(crate) async fn post_with(&self, path: &str, headers: &[(&str, &str)]) -> Result<Answer> {
+        flat(self.send(Method::POST, path, headers, String::new()).await)
+    }
+
     /// Past the patience for a write: a change of the members may take longer.
     pub(crate) async fn post_json(&self, path: &str, body: &str) -> Result<Answer> {
         flat(self.exchange(Method::POST, path, &[], body.to_owned()).await)

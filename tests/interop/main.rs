@@ -120,7 +120,8 @@ async fn python(version: &str) -> Installed {
     let script = if version == "1.0.0" { "python_client.py" } else { "python3_client.py" };
     let python = install_python(&format!("python-{version}"), &[&package]).await?;
     let mut command = Command::new(python);
-    command.arg(sources().join(script));
+    // Its modules are beside it, and nothing is written there.
+    command.arg(sources().join(script)).env("PYTHONDONTWRITEBYTECODE", "1");
     Ok(command)
 }
 

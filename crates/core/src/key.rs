@@ -4,6 +4,7 @@
 //! refusals belong to the dialects, which match on [`InvalidKey`].
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// The namespace that a blank name means (config.md §1.3, base release 3.x).
@@ -193,6 +194,20 @@ impl GroupKey {
     }
 }
 
+impl FromStr for GroupKey {
+    type Err = InvalidKey;
+
+    /// Reads the wire's group key: `dataId+group`, in the public namespace, or
+    /// `dataId+group+namespace`. Its escapes need no decoding: what they stand for cannot be in a
+    /// key.
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let mut parts = text.splitn(3, '+');
+        let mut next = || parts.next().unwrap_or_default();
+        let (data_id, group) = (DataId::parse(next())?, Group::parse(next())?);
+        Ok(Self::new(&NamespaceId::parse_or_public(next())?, &group, &data_id))
+    }
+}
+
 impl fmt::Debug for GroupKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -231,6 +246,22 @@ mod tests {
         assert_eq!((made.namespace(), made.group(), made.data_id()), ("public", "G", "a:b-c_d.测"));
         assert_eq!(GroupKey::from_record(made.as_str()), Ok(made.clone()));
         assert_eq!(made.to_string(), "a:b-c_d.测+G+public");
+        assert_eq!(made.to_string().parse(), Ok(made));
+    }
+
+    #[test]
+    fn keys_of_the_wire_are_read() {
+        for (text, want) in [
+            ("d+G+dev", Ok(key("dev", "G", "d"))),
+            ("d+G", Ok(key("", "G", "d"))),
+            ("d+G+", Ok(key("", "G", "d"))),
+            ("d", Err(InvalidKey::Blank(KeyPart::Group))),
+            ("", Err(InvalidKey::Blank(KeyPart::DataId))),
+            ("d+G+n+x", Err(InvalidKey::Character(KeyPart::Namespace))),
+            ("d%25+G", Err(InvalidKey::Character(KeyPart::DataId))),
+        ] {
+            assert_eq!(text.parse::<GroupKey>(), want.and_then(|key| key), "{text}");
+        }
     }
 
     #[test]

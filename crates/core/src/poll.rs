@@ -238,10 +238,14 @@ impl PollService {
         self.capacity
     }
 
-    /// The labels of the client that holds this poll.
-    pub(crate) fn labels(&self, waiter: WaiterId) -> Option<Labels> {
+    /// Reads the labels of the client that holds this poll.
+    pub(crate) fn with_labels<T>(
+        &self,
+        waiter: WaiterId,
+        read: impl FnOnce(&Labels) -> T,
+    ) -> Option<T> {
         let number = waiter.number();
-        self.slots(number).lock().labels(slot(number)).cloned()
+        self.slots(number).lock().labels(slot(number)).map(read)
     }
 
     fn arm(&self, number: u32, deadline: Instant) {

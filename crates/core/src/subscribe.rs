@@ -79,6 +79,13 @@ impl Subscribers {
         drop(table);
     }
 
+    /// Looks at a subscriber, if it is there.
+    fn with<T>(&self, id: WaiterId, look: impl FnOnce(&dyn Subscriber) -> T) -> Option<T> {
+        let table = self.table.read();
+        let slot = table.slots.get((id.number() & !SUBSCRIBER) as usize)?;
+        slot.as_deref().map(look)
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -103,19 +110,14 @@ pub struct AllWaiters<'a> {
 }
 
 impl AllWaiters<'_> {
-    /// The labels of a waiter's client.
-    #[must_use]
-    pub fn labels(&self, waiter: WaiterId) -> Option<Labels> {
+    /// Reads the labels of a waiter's client, under the waiter's lock; `None` when it has left.
+    pub fn with_labels<T>(&self, waiter: WaiterId, read: impl FnOnce(&Labels) -> T) -> Option<T> {
         if waiter.number() & SUBSCRIBER == 0 {
-            return self.polls.labels(waiter);
+            return self.polls.with_labels(waiter, read);
         }
-        let table = self.subscribers.table.read();
-        let slot = table.slots.get((waiter.number() & !SUBSCRIBER) as usize)?;
-        slot.as_ref().map(|subscriber| subscriber.labels().clone())
+        self.subscribers.with(waiter, |subscriber| read(subscriber.labels()))
     }
-}
 
-impl AllWaiters<'_> {
     /// Whether the client of a waiter, which claims this, is up to date with a server that has
     /// `server`: it says so, or it was told of a change and has taken that in.
     #[must_use]
@@ -126,15 +128,11 @@ impl AllWaiters<'_> {
         claim: ClientMd5,
         server: Option<Md5>,
     ) -> bool {
-        if claim.matches(server) {
-            return true;
-        }
-        if claim != ClientMd5::Other || waiter.number() & SUBSCRIBER == 0 {
-            return false;
-        }
-        let table = self.subscribers.table.read();
-        let slot = table.slots.get((waiter.number() & !SUBSCRIBER) as usize);
-        slot.and_then(Option::as_ref).is_some_and(|subscriber| subscriber.has_heard(key))
+        let has_heard = |subscriber: &dyn Subscriber| subscriber.has_heard(key);
+        claim.matches(server)
+            || (claim == ClientMd5::Other
+                && waiter.number() & SUBSCRIBER != 0
+                && self.subscribers.with(waiter, has_heard) == Some(true))
     }
 }
 
@@ -149,14 +147,13 @@ impl Waiters for AllWaiters<'_> {
         if waiter.number() & SUBSCRIBER == 0 {
             return self.polls.wake(waiter, change, registered, wakers);
         }
-        let table = self.subscribers.table.read();
-        let slot = table.slots.get((waiter.number() & !SUBSCRIBER) as usize);
-        let Some(subscriber) = slot.and_then(Option::as_ref) else { return false };
         let (tag, claim) = registered;
-        if !change.concerns(subscriber.labels(), claim) {
-            return false;
-        }
-        wakers.extend(subscriber.changed(change, tag));
+        let told = self.subscribers.with(waiter, |subscriber| {
+            let is_concerned = change.concerns(subscriber.labels(), claim);
+            is_concerned.then(|| subscriber.changed(change, tag))
+        });
+        let Some(Some(waker)) = told else { return false };
+        wakers.extend(waker);
         true
     }
 }
@@ -215,7 +212,7 @@ mod tests {
         let listener = index.listen(key.clone(), ClientMd5::Empty, 7, again).unwrap();
         let mut seen = Vec::new();
         index.listeners_of(&key, &mut |waiter, claim| {
-            seen.push((waiters.labels(waiter), claim));
+            seen.push((waiters.with_labels(waiter, Labels::clone), claim));
         });
         let labels = other.labels().clone();
         assert_eq!(seen, [(Some(labels.clone()), ClientMd5::Empty)]);
@@ -229,7 +226,9 @@ mod tests {
             assert_eq!(waiters.is_current(again, &key, claim, server), want, "{claim:?}");
         }
         let mut all = Vec::new();
-        index.all_listeners(&mut |key, waiter, _| all.push((key.clone(), waiters.labels(waiter))));
+        index.all_listeners(&mut |key, waiter, _| {
+            all.push((key.clone(), waiters.with_labels(waiter, Labels::clone)));
+        });
         assert_eq!(all, [(key.clone(), Some(labels))]);
         let change = Arc::new(Change::new(key, Standing::default(), Instant::now()));
         let other_md5 = ClientMd5::Other;

@@ -59,8 +59,11 @@ impl Node {
         deadline: Instant,
     ) -> Vec<(NodeId, Result<Bytes, String>)> {
         let inner = &self.inner;
-        let others = inner.members().into_iter().filter(|(id, _, _)| *id != inner.id);
-        let asked = others.map(|(id, member, _)| async move {
+        let mut others = inner.members();
+        others.retain(|(id, _, _)| *id != inner.id);
+        // Connections to those who are members no longer are not kept.
+        inner.asking.clients.lock().retain(|id, _| others.iter().any(|(other, ..)| other == id));
+        let asked = others.into_iter().map(|(id, member, _)| async move {
             (id, inner.ask(id, &member, question.clone(), deadline).await)
         });
         join_all(asked).await

@@ -224,6 +224,12 @@ impl Node {
         self.inner.feature_level()
     }
 
+    /// Whether the cluster is at a feature level, or comes to it by the deadline. It is not waited
+    /// for where a member is not known to be able to apply it.
+    pub async fn reach_level(&self, wanted: u32, deadline: Instant) -> bool {
+        self.inner.reach_level(wanted, deadline).await
+    }
+
     /// Builds a snapshot of what this node has applied. The index it covers.
     ///
     /// # Errors

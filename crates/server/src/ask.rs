@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::grpc::Server;
-use crate::operations::listeners::{self, After};
+use crate::operations::listeners;
 
 /// A question. Keys are those of records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,8 +112,7 @@ async fn answer(
                 "tag" => Rule::Tag(expression.into()),
                 _ => Rule::Beta(expression.into()),
             });
-            let after = After { md5, rule };
-            serde_json::to_vec(&listeners::affected_here(node, &key(of)?, &after))
+            serde_json::to_vec(&listeners::affected_here(node, &key(of)?, md5, rule))
         }
         Question::ClientMetrics { ip, key } => {
             serde_json::to_vec(&server.client_metrics(&ip, key.as_deref()).await)

@@ -12,7 +12,7 @@ use imbl::OrdMap;
 
 pub use self::build::StateBuilder;
 use self::past::Past;
-use crate::command::{ChangeEvent, Proposal, Reply};
+use crate::command::{ChangeEvent, Command, Proposal, Reply};
 use crate::content::Md5;
 use crate::key::{GroupKey, NamespaceId};
 use crate::kind::cluster::ClusterFacts;
@@ -264,6 +264,15 @@ impl State {
         }
         self.evict_origin(&mut applied);
         applied
+    }
+
+    /// What a command would do to this state at the next revision, and the state after it. O(log n).
+    #[must_use]
+    pub fn foretell(&self, command: &Command) -> (Applied, Self) {
+        let mut after = self.clone();
+        let next = Revision(self.header.revision.0 + 1);
+        let applied = after.execute(next, command);
+        (applied, after)
     }
 
     fn evict_origin(&mut self, applied: &mut Applied) {

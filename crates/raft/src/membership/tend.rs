@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use quorate_core::command::Command;
+use quorate_core::time::Revision;
 use tokio::time::Instant;
 
 use super::FEATURE_LEVEL;
@@ -172,18 +173,40 @@ impl Inner {
 
     /// The cluster's feature level: what all its members can apply.
     async fn raise_level(&self, members: &StoredMembership) {
-        let level = self.feature_level();
-        let common = members.membership().nodes().map(|(id, _)| {
-            if *id == self.id { FEATURE_LEVEL } else { self.met.member(*id).map_or(1, |met| met.1) }
-        });
-        let common = common.min().unwrap_or(1);
-        if common > level {
+        let common = self.common_level(members.membership().nodes().map(|(id, _)| *id));
+        if common > self.feature_level() {
             let raise = Command::Raise { level: common };
             match self.propose(raise, Instant::now() + RAISE_LIMIT).await {
                 Ok(_) => tracing::info!(level = common, "raised the feature level"),
                 Err(error) => tracing::warn!(%error, "the feature level was not raised"),
             }
         }
+    }
+
+    /// What all of these nodes can apply, as far as this one has met them.
+    fn common_level(&self, nodes: impl Iterator<Item = NodeId>) -> u32 {
+        let level = |id| {
+            if id == self.id { FEATURE_LEVEL } else { self.met.member(id).map_or(1, |met| met.1) }
+        };
+        nodes.map(level).min().unwrap_or(1)
+    }
+
+    /// Waits until the cluster has agreed on a feature level, for as long as all members are known
+    /// to be able to apply it: a new cluster raises its level a moment after it has a leader.
+    pub(crate) async fn reach_level(&self, wanted: u32, deadline: Instant) -> bool {
+        let progress = &self.applied.progress;
+        while self.feature_level() < wanted {
+            if self.common_level(self.members().into_iter().map(|(id, ..)| id)) < wanted {
+                return false;
+            }
+            let next = Revision(progress.applied().0 + 1);
+            if self.feature_level() < wanted
+                && tokio::time::timeout_at(deadline, progress.reached(next)).await.is_err()
+            {
+                return false;
+            }
+        }
+        true
     }
 
     /// What every member can apply, as the cluster has agreed; at least 1.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use quorate_core::key::{DataId, Group, GroupKey, NamespaceId};
+use quorate_core::key::{GroupKey, NamespaceId};
 use quorate_core::store::State;
 use quorate_core::watch::{Fed, KeyFeed};
 
@@ -102,21 +102,6 @@ impl Pattern {
         let keys = state.configs_in(&self.namespace).map(|(key, _)| key);
         keys.filter(|key| self.matches(key)).take(MATCHES).cloned().collect()
     }
-}
-
-/// Reads `dataId+group+namespace`.
-fn parse_key(text: &str) -> Option<GroupKey> {
-    let plain = |part: &str| part.replace("%2B", "+").replace("%25", "%");
-    let mut parts = text.split('+').map(plain);
-    let (data_id, group, namespace) = (parts.next()?, parts.next()?, parts.next());
-    if parts.next().is_some() {
-        return None;
-    }
-    Some(GroupKey::new(
-        &NamespaceId::parse_or_public(&namespace.unwrap_or_default()).ok()?,
-        &Group::parse(&group).ok()?,
-        &DataId::parse(&data_id).ok()?,
-    ))
 }
 
 #[derive(Debug)]
@@ -232,7 +217,7 @@ pub(super) async fn watch(
         (None, _) => Err(Refusal::new(400, format!("invalid groupKeyPattern : {text}"))),
         _ if known.len() > MAX_KNOWN => Err(Refusal::new(400, "too many receivedGroupKeys")),
         (Some(pattern), "WATCH") => {
-            let known = known.iter().filter_map(|key| parse_key(key)).collect();
+            let known = known.iter().filter_map(|key| key.parse().ok()).collect();
             begin(server, connection, text, pattern, (known, is_first)).await
         }
         (Some(_), "CANCEL_WATCH") => {
@@ -284,6 +269,8 @@ async fn begin(
 
 #[cfg(test)]
 mod tests {
+    use quorate_core::key::{DataId, Group};
+
     use super::*;
 
     fn key(namespace: &str, group: &str, data_id: &str) -> GroupKey {
@@ -316,8 +303,5 @@ mod tests {
         for wrong in ["", "public", "public>>G", "public>>G>>d>>e", "a b>>G>>d"] {
             assert_eq!(Pattern::parse(wrong), None, "{wrong}");
         }
-        assert_eq!(parse_key("d+G+ns"), Some(key("ns", "G", "d")));
-        assert_eq!(parse_key("d+G"), Some(key("public", "G", "d")));
-        assert_eq!((parse_key("d"), parse_key("d+G+n+x")), (None, None));
     }
 }

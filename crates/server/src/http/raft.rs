@@ -3,7 +3,7 @@
 
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue};
-use quorate_core::key::{DataId, Group, GroupKey, NamespaceId};
+use quorate_core::key::GroupKey;
 use quorate_raft::status::{Role, Status};
 use serde::Serialize;
 
@@ -199,14 +199,9 @@ fn keys(query: &str, path: &str) -> Result<Vec<Option<GroupKey>>, Refused> {
     Ok(keys)
 }
 
-/// `dataId+group` or `dataId+group+namespace`. A space stands for a `+` that was not encoded in
-/// the query, for no key has spaces. The wire's escapes need no decoding: what they stand for
-/// cannot be in a key.
+/// A space stands for a `+` that was not encoded in the query, for no key has spaces.
 fn group_key(text: &str) -> Option<GroupKey> {
-    let mut parts = text.split(['+', ' ']);
-    let (data_id, group) = (DataId::parse(parts.next()?).ok()?, Group::parse(parts.next()?).ok()?);
-    let namespace = NamespaceId::parse_or_public(parts.next().unwrap_or_default()).ok()?;
-    parts.next().is_none().then(|| GroupKey::new(&namespace, &group, &data_id))
+    text.replace(' ', "+").parse().ok()
 }
 
 #[cfg(test)]

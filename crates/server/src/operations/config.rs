@@ -92,6 +92,49 @@ pub(crate) struct PublishRequest {
     pub(crate) cause: Cause,
 }
 
+impl PublishRequest {
+    /// What is proposed.
+    pub(crate) fn into_command(self) -> Command {
+        let PublishRequest {
+            key,
+            content,
+            md5,
+            content_type,
+            describe,
+            writer,
+            expected,
+            rule,
+            presence,
+            cause,
+        } = self;
+        if let Some(rule) = rule {
+            let Describe { app, encrypted_data_key, .. } = describe;
+            Command::PublishGray(PublishGray {
+                key,
+                rule,
+                content,
+                md5,
+                app,
+                encrypted_data_key,
+                writer,
+                expected,
+            })
+        } else {
+            Command::Publish(Publish {
+                key,
+                content,
+                md5,
+                content_type,
+                describe,
+                writer,
+                expected,
+                presence,
+                cause,
+            })
+        }
+    }
+}
+
 /// The rule of a publish that names addresses, which go first, or a tag.
 pub(crate) fn rule(beta_ips: Option<&str>, tag: Option<&str>) -> Option<Rule> {
     let filled = |text: Option<&str>| text.filter(|text| !text.trim().is_empty()).map(Box::from);
@@ -108,48 +151,9 @@ pub(crate) async fn publish(
     request: PublishRequest,
     deadline: Instant,
 ) -> Result<Reply, Failure> {
-    check_fields(&request.describe, &request.writer)?;
-    validation::check(node, &request.key, kind_of(node, &request), &request.content).await?;
-    let PublishRequest {
-        key,
-        content,
-        md5,
-        content_type,
-        describe,
-        writer,
-        expected,
-        rule,
-        presence,
-        cause,
-    } = request;
-    let command = if let Some(rule) = rule {
-        let Describe { app, encrypted_data_key, .. } = describe;
-        let key = key.clone();
-        Command::PublishGray(PublishGray {
-            key,
-            rule,
-            content,
-            md5,
-            app,
-            encrypted_data_key,
-            writer,
-            expected,
-        })
-    } else {
-        let key = key.clone();
-        Command::Publish(Publish {
-            key,
-            content,
-            md5,
-            content_type,
-            describe,
-            writer,
-            expected,
-            presence,
-            cause,
-        })
-    };
-    propose(node, Subject::Config(key), command, deadline).await
+    check(node, &request).await?;
+    let key = request.key.clone();
+    propose(node, Subject::Config(key), request.into_command(), deadline).await
 }
 
 /// Publishes, and waits for the key's listeners when that is wished. That some did not hear of it
@@ -171,10 +175,16 @@ pub(crate) async fn publish_and_wait(
     Ok((reply, Some(awaited.wait(node, Instant::now() + at_most).await)))
 }
 
-/// A release has no type of its own: its content is of the formal one's.
-pub(crate) fn kind_of(node: &Node, request: &PublishRequest) -> ContentType {
+/// The checks before a publish is proposed: its fields, and what its namespace demands.
+///
+/// # Errors
+/// Those of [`check_fields`] and [`validation::check`].
+pub(crate) async fn check(node: &Node, request: &PublishRequest) -> Result<(), Failure> {
+    check_fields(&request.describe, &request.writer)?;
+    // A release has no type of its own: its content is of the formal one's.
     let formal = request.rule.as_ref().and_then(|_| node.store().config(&request.key).0);
-    formal.map_or(request.content_type, |formal| formal.content_type())
+    let kind = formal.map_or(request.content_type, |formal| formal.content_type());
+    validation::check(node, &request.key, kind, &request.content).await
 }
 
 /// Ends a gray release; one that is not there has ended already.
@@ -231,13 +241,34 @@ pub(crate) async fn propose(
     command: Command,
     deadline: Instant,
 ) -> Result<Reply, Failure> {
-    if command.level() > node.feature_level() {
-        return Err(Failure::FeatureLevel { wanted: command.level(), has: node.feature_level() });
+    check_level(node, &command, deadline).await?;
+    match node.propose(command, deadline).await {
+        Ok(reply) => done(reply, subject),
+        Err(cause) => Err(Failure::Propose { subject, cause }),
     }
-    let reply = match node.propose(command, deadline).await {
-        Ok(reply) => reply,
-        Err(cause) => return Err(Failure::Propose { subject, cause }),
-    };
+}
+
+/// Waits until the cluster can apply a command, if it comes to that.
+///
+/// # Errors
+/// [`Failure::FeatureLevel`]: some member cannot.
+pub(crate) async fn check_level(
+    node: &Node,
+    command: &Command,
+    deadline: Instant,
+) -> Result<(), Failure> {
+    let wanted = command.level();
+    if node.reach_level(wanted, deadline).await {
+        return Ok(());
+    }
+    Err(Failure::FeatureLevel { wanted, has: node.feature_level() })
+}
+
+/// A reply that says that it was done.
+///
+/// # Errors
+/// What it says instead.
+pub(crate) fn done(reply: Reply, subject: Subject) -> Result<Reply, Failure> {
     match reply.outcome {
         Outcome::Done => Ok(reply),
         Outcome::Absent => Err(Failure::Absent { part: reply.version, revision: reply.revision }),

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use quorate_core::command::{ExpectedMd5, Presence};
-use quorate_core::key::GroupKey;
-use quorate_core::kind::gray::{MAX_RELEASES, Rule};
+use quorate_core::kind::gray::Releases;
 use quorate_raft::node::Node;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::config::{PublishRequest, check_fields, kind_of};
-use super::listeners::{self, After};
-use super::validation;
-use crate::failure::Failure;
+use super::config::{self, PublishRequest};
+use super::listeners;
+use crate::failure::Subject;
 
 /// What would happen.
 #[derive(Debug, Serialize)]
@@ -40,32 +37,42 @@ struct Told {
     addresses: BTreeMap<String, usize>,
 }
 
-/// Foretells a publish from this node's state.
-pub(crate) async fn forecast(node: &Node, request: &PublishRequest, deadline: Instant) -> Forecast {
-    let current_md5 = match &request.rule {
-        None => node.store().standing(&request.key).formal,
-        Some(rule) => release(node, &request.key, rule),
+/// Foretells a publish from this node's state: by doing it to a copy.
+pub(crate) async fn forecast(node: &Node, request: PublishRequest, deadline: Instant) -> Forecast {
+    let (key, md5, rule) = (request.key.clone(), request.md5, request.rule.clone());
+    let standing = node.store().standing(&key);
+    let current_md5 = match &rule {
+        None => standing.formal,
+        Some(rule) => {
+            let named = |releases: Releases| Some(releases.named(&rule.release_name())?.md5);
+            standing.releases.and_then(named)
+        }
     };
-    let refusal = refusal(node, request, current_md5.is_some()).await;
-    let outcome = match (&refusal, current_md5) {
-        (Some(_), _) => "refuse",
-        (None, None) => "create",
-        (None, Some(md5)) if md5 == request.md5 => "unchanged",
-        (None, Some(_)) => "update",
+    let checked = config::check(node, &request).await;
+    let command = request.into_command();
+    let (applied, _) = node.store().freeze().foretell(&command);
+    let can_be_applied = config::check_level(node, &command, deadline).await;
+    let is_done = checked
+        .and(can_be_applied)
+        .and_then(|()| config::done(applied.reply, Subject::Config(key.clone())));
+    let outcome = match (&is_done, current_md5) {
+        (Err(_), _) => "refuse",
+        (Ok(_), None) => "create",
+        (Ok(_), Some(_)) if applied.events.is_empty() => "unchanged",
+        (Ok(_), Some(_)) => "update",
     };
-    let after = After { md5: request.md5, rule: request.rule.clone() };
-    let counts = listeners::affected(node, &request.key, &after, deadline).await;
-    let is_done = refusal.is_none();
+    let counts = listeners::affected(node, &key, md5, rule, deadline).await;
+    let is_told = is_done.is_ok() && !applied.events.is_empty();
     let addresses: BTreeMap<String, usize> = counts
         .iter()
-        .filter(|(_, count)| is_done && count.current < count.all)
+        .filter(|(_, count)| is_told && count.current < count.all)
         .map(|(ip, count)| (ip.clone(), count.all - count.current))
         .collect();
     Forecast {
         dry_run: true,
         outcome,
-        reason: refusal,
-        md5: request.md5.to_string(),
+        reason: is_done.err().map(|failure| failure.to_string()),
+        md5: md5.to_string(),
         current_md5: current_md5.map(|md5| md5.to_string()),
         listeners: Told {
             total: counts.values().map(|count| count.all).sum(),
@@ -73,41 +80,4 @@ pub(crate) async fn forecast(node: &Node, request: &PublishRequest, deadline: In
             addresses,
         },
     }
-}
-
-fn release(node: &Node, key: &GroupKey, rule: &Rule) -> Option<quorate_core::content::Md5> {
-    let releases = node.store().standing(key).releases?;
-    releases.named(&rule.release_name()).map(|release| release.md5)
-}
-
-async fn refusal(node: &Node, request: &PublishRequest, is_there: bool) -> Option<String> {
-    if let Err(failure) = check_fields(&request.describe, &request.writer) {
-        return Some(failure.to_string());
-    }
-    let kind = kind_of(node, request);
-    if let Err(failure) = validation::check(node, &request.key, kind, &request.content).await {
-        return Some(failure.to_string());
-    }
-    let standing = node.store().standing(&request.key);
-    let refused = |failure: Failure| Some(failure.to_string());
-    let Some(rule) = &request.rule else {
-        let differs = match request.expected {
-            Some(ExpectedMd5::Digest(md5)) => standing.formal.is_some_and(|there| there != md5),
-            Some(ExpectedMd5::NeverEqual) => standing.formal.is_some(),
-            None => false,
-        };
-        return match request.presence {
-            _ if differs => refused(Failure::CasMismatch { part: 0 }),
-            Presence::New if is_there => refused(Failure::Exists { part: 0 }),
-            Presence::Old if !is_there => Some("there is none".to_owned()),
-            Presence::New | Presence::Old | Presence::Any => None,
-        };
-    };
-    let count = standing.releases.as_ref().map_or(0, |releases| releases.count());
-    if !is_there && count >= MAX_RELEASES {
-        return refused(Failure::TooManyReleases);
-    }
-    let held = release(node, &request.key, rule).map(ExpectedMd5::Digest);
-    let differs = held.is_some() && request.expected.is_some_and(|expected| held != Some(expected));
-    if differs { refused(Failure::CasMismatch { part: 0 }) } else { None }
 }

@@ -3,19 +3,25 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quorate_core::content::Md5;
+use bytes::Bytes;
+use quorate_core::command::{Cause, Describe, Presence, Writer};
+use quorate_core::content::{ContentType, Md5};
 use quorate_core::key::GroupKey;
-use quorate_core::kind::gray::Rule;
+use quorate_core::kind::gray::{Labels, Rule};
 use quorate_core::subscribe::AllWaiters;
-use quorate_core::watch::ClientMd5;
+use quorate_core::watch::{ClientMd5, WaiterId};
 use quorate_raft::node::Node;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::config::PublishRequest;
 use crate::ask::{Question, ask_all};
 
 /// Longest that other nodes may take to say who listens.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Longest that they may take to count them: a publish waits for that.
+const COUNTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// First and longest pause between two looks at who has heard.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
@@ -51,9 +57,8 @@ pub(crate) fn of_key_here(node: &Node, key: &GroupKey) -> Claims {
     let waiters = waiters(node);
     let mut claims = Claims::new();
     node.watch_index().listeners_of(key, &mut |waiter, claim| {
-        if let Some(labels) = waiters.labels(waiter) {
-            claims.insert(labels.ip().to_owned(), claimed(claim));
-        }
+        let ip = waiters.with_labels(waiter, |labels| labels.ip().to_owned());
+        claims.extend(ip.map(|ip| (ip, claimed(claim))));
     });
     claims
 }
@@ -63,7 +68,7 @@ pub(crate) fn of_ip_here(node: &Node, ip: &str) -> Claims {
     let waiters = waiters(node);
     let mut claims = Claims::new();
     node.watch_index().all_listeners(&mut |key, waiter, claim| {
-        if waiters.labels(waiter).is_some_and(|labels| labels.ip() == ip) {
+        if waiters.with_labels(waiter, |labels| labels.ip() == ip) == Some(true) {
             claims.insert(key.as_str().to_owned(), claimed(claim));
         }
     });
@@ -73,13 +78,25 @@ pub(crate) fn of_ip_here(node: &Node, ip: &str) -> Claims {
 /// How many listen to a key at this node, and have what they are to see.
 pub(crate) fn count_here(node: &Node, key: &GroupKey) -> Counts {
     let (waiters, standing) = (waiters(node), node.store().standing(key));
+    counted(node, key, |waiter, claim, labels| {
+        waiters.is_current(waiter, key, claim, standing.md5_for(labels))
+    })
+}
+
+/// Counts the listeners of a key at this node, and those that `is_current` says are so.
+fn counted(
+    node: &Node,
+    key: &GroupKey,
+    is_current: impl Fn(WaiterId, ClientMd5, &Labels) -> bool,
+) -> Counts {
+    let waiters = waiters(node);
     let mut counts = Counts::new();
     node.watch_index().listeners_of(key, &mut |waiter, claim| {
-        let Some(labels) = waiters.labels(waiter) else { return };
+        // Copied: what is asked about it may want the waiter's lock.
+        let Some(labels) = waiters.with_labels(waiter, Labels::clone) else { return };
         let count = counts.entry(labels.ip().to_owned()).or_default();
         count.all += 1;
-        let md5 = standing.md5_for(&labels);
-        count.current += usize::from(waiters.is_current(waiter, key, claim, md5));
+        count.current += usize::from(is_current(waiter, claim, &labels));
     });
     counts
 }
@@ -103,7 +120,7 @@ async fn merged(node: &Node, question: Question, is_everywhere: bool) -> Claims 
 /// The listeners of each key at all nodes that answer.
 async fn count(node: &Node, keys: &[GroupKey], deadline: Instant) -> Vec<Counts> {
     let question = Question::CountListeners(keys.iter().map(|it| it.as_str().to_owned()).collect());
-    let deadline = deadline.min(Instant::now() + PATIENCE);
+    let deadline = deadline.min(Instant::now() + COUNTED_WITHIN);
     let mut of_keys = vec![Vec::new(); keys.len()];
     let answers: Vec<Vec<Counts>> = ask_all(node, question, Some(deadline)).await;
     for (of_key, counts) in answers.into_iter().flat_map(|answer| (0..).zip(answer)) {
@@ -124,45 +141,38 @@ fn sum(answers: Vec<Counts>) -> Counts {
     all
 }
 
-/// What a publish would make clients see.
-#[derive(Debug, Clone)]
-pub(crate) struct After {
-    /// The new content's.
-    pub(crate) md5: Md5,
-    /// For whom; `None`: for all outside the gray releases.
-    pub(crate) rule: Option<Rule>,
-}
-
-/// Listeners of a key at this node; as current count those who would hear nothing of it.
-pub(crate) fn affected_here(node: &Node, key: &GroupKey, after: &After) -> Counts {
-    let (waiters, standing) = (waiters(node), node.store().standing(key));
-    let mut counts = Counts::new();
-    node.watch_index().listeners_of(key, &mut |waiter, claim| {
-        let Some(labels) = waiters.labels(waiter) else { return };
-        let now = standing.releases.as_ref().and_then(|releases| releases.matching(&labels));
-        let gets_it = match (&after.rule, now) {
-            (None, now) => now.is_none(),
-            (Some(rule), None) => rule.matches(&labels),
-            (Some(rule), Some(now)) => rule.matches(&labels) && now.priority <= rule.priority(),
-        };
-        let count = counts.entry(labels.ip().to_owned()).or_default();
-        count.all += 1;
-        count.current += usize::from(!gets_it || claim.matches(Some(after.md5)));
-    });
-    counts
+/// Listeners of a key at this node; as current count those who have already what they would see
+/// after a publish of this content.
+pub(crate) fn affected_here(node: &Node, key: &GroupKey, md5: Md5, rule: Option<Rule>) -> Counts {
+    let publish = PublishRequest {
+        key: key.clone(),
+        content: Bytes::new(),
+        md5,
+        content_type: ContentType::default(),
+        describe: Describe::default(),
+        writer: Writer::default(),
+        expected: None,
+        rule,
+        presence: Presence::Any,
+        cause: Cause::Publish,
+    };
+    let (_, after) = node.store().freeze().foretell(&publish.into_command());
+    let standing = after.standing(key);
+    counted(node, key, |_, claim, labels| claim.matches(standing.md5_for(labels)))
 }
 
 /// The same of all nodes that answer.
 pub(crate) async fn affected(
     node: &Node,
     key: &GroupKey,
-    after: &After,
+    md5: Md5,
+    rule: Option<Rule>,
     deadline: Instant,
 ) -> Counts {
-    let rule = after.rule.as_ref().map(|rule| (rule.kind().into(), rule.expression().into()));
-    let key = key.as_str().to_owned();
-    let question = Question::AffectedListeners { key, md5: after.md5.to_string(), rule };
-    sum(ask_all(node, question, Some(deadline.min(Instant::now() + PATIENCE))).await)
+    let rule = rule.map(|rule| (rule.kind().to_owned(), rule.expression().to_owned()));
+    let (key, md5) = (key.as_str().to_owned(), md5.to_string());
+    let question = Question::AffectedListeners { key, md5, rule };
+    sum(ask_all(node, question, Some(deadline.min(Instant::now() + COUNTED_WITHIN))).await)
 }
 
 /// How many of the listeners a publish waits for.
@@ -232,6 +242,9 @@ impl Awaited {
     pub(crate) async fn wait(self, node: &Node, deadline: Instant) -> Reached {
         let total = self.before.iter().flat_map(BTreeMap::values).map(|count| count.all).sum();
         let wanted = self.share.of(total);
+        if total == 0 {
+            return Reached { total, reached: 0 };
+        }
         let (mut pause, longest) = PAUSES;
         loop {
             let now = count(node, &self.keys, deadline).await;
@@ -240,6 +253,7 @@ impl Awaited {
             if reached >= wanted || Instant::now() + pause >= deadline {
                 return Reached { total, reached };
             }
+            // What happens at other nodes is not told here: they are asked again.
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
         }

@@ -171,21 +171,34 @@ pub(crate) async fn check(
 ) -> Result<(), Failure> {
     let Some(of_rules) = key_of_rules(key) else { return Ok(()) };
     let refused = |text| Failure::Invalid { part: 0, text };
+    let copy = content.clone();
     if of_rules == *key {
-        let read = Rules::read(content).map(drop);
+        let read = off_thread(content.len(), move || Rules::read(&copy).map(drop)).await;
         return read.map_err(|why| refused(format!("invalid rules of validation : {why}")));
     }
     let (Some(rules), _) = node.store().config(&of_rules) else { return Ok(()) };
-    // Rules that came before this release knew the form are no reason to refuse everything.
-    let Ok(rules) = ready(rules.md5(), &rules.content()) else { return Ok(()) };
-    let checked = if content.len() > LARGE_BYTES {
-        let (key, content) = (key.clone(), content.clone());
-        let check = move || rules.check(&key, kind, &content);
-        tokio::task::spawn_blocking(check).await.unwrap_or_else(|error| Err(error.to_string()))
-    } else {
-        rules.check(key, kind, content)
+    let rules = match ready(rules.md5(), &rules.content()) {
+        Ok(rules) => rules,
+        // They came before this release knew the form: no reason to refuse everything.
+        Err(why) => {
+            tracing::warn!(key = %of_rules, why, "the rules of validation cannot be read");
+            return Ok(());
+        }
     };
+    let of = key.clone();
+    let checked = off_thread(content.len(), move || rules.check(&of, kind, &copy)).await;
     checked.map_err(|why| refused(format!("invalid content of {} : {why}", key.data_id())))
+}
+
+/// Checks so many bytes here, or on a thread of their own when they are many.
+async fn off_thread(
+    bytes: usize,
+    check: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Result<(), String> {
+    if bytes <= LARGE_BYTES {
+        return check();
+    }
+    tokio::task::spawn_blocking(check).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 #[cfg(test)]

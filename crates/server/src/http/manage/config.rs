@@ -84,7 +84,7 @@ pub(super) async fn publish(request: Request) -> Result<Response, Trouble> {
     let (wanted, options) = read.await??;
     let (node, deadline) = (&app.node, app.deadline());
     if options.is_dry_run {
-        return Ok(success(dry_run::forecast(node, &wanted, deadline).await));
+        return Ok(success(dry_run::forecast(node, wanted, deadline).await));
     }
     let begun = std::time::Instant::now();
     let published = config::publish_and_wait(node, wanted, options.wait, deadline).await;

@@ -64,12 +64,11 @@ pub(super) async fn of_ip(request: Request) -> Result<Response, Trouble> {
     Ok(answer(dialect, "ip", &claims))
 }
 
-/// `dataId+group+namespace`; v1 leaves the public namespace out.
+/// The wire's group key; v1 leaves the public namespace out.
 fn written(key: &GroupKey, dialect: Dialect) -> String {
-    let escaped = |text: &str| text.replace('%', "%25").replace('+', "%2B");
-    let (data_id, group) = (escaped(key.data_id()), escaped(key.group()));
+    let mut text = key.to_string();
     if dialect == Dialect::V1 && key.namespace() == PUBLIC_NAMESPACE {
-        return format!("{data_id}+{group}");
+        text.truncate(text.len() - PUBLIC_NAMESPACE.len() - "+".len());
     }
-    format!("{data_id}+{group}+{}", escaped(key.namespace()))
+    text
 }

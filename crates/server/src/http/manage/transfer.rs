@@ -7,6 +7,7 @@ use quorate_core::content::{ContentType, Md5};
 use quorate_core::key::{GroupKey, NamespaceId};
 use quorate_core::kind::config::ConfigDatum;
 use serde_json::{Map, Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::body;
 use super::super::date::{compact, zip_time};
@@ -118,17 +119,22 @@ fn item(key: &GroupKey, datum: &ConfigDatum) -> Item {
 
 /// Publishes what an archive holds. All of it is checked before anything is published.
 pub(super) async fn import(request: Request) -> Result<Response, Trouble> {
-    let dialect = request.dialect;
-    let app = request.app.clone();
-    let (request, policy, copies, unrecognized) =
+    let Import { request, policy, copies, unrecognized, share: _share } =
         body::off_thread(true, move || Ok(read_import(request))).await??;
     let mut counts = publish_all(&request, policy, copies).await?;
-    drop(app);
-    tell_unrecognized(&mut counts, dialect, unrecognized);
-    Ok(Verdict::IMPORTED.answer(dialect, counts))
+    tell_unrecognized(&mut counts, request.dialect, unrecognized);
+    Ok(Verdict::IMPORTED.answer(request.dialect, counts))
 }
 
-type Import = (Request, Policy, Vec<PublishRequest>, Vec<Unrecognized>);
+/// An upload, read.
+struct Import {
+    request: Request,
+    policy: Policy,
+    copies: Vec<PublishRequest>,
+    unrecognized: Vec<Unrecognized>,
+    /// Of the bytes that may be in memory, for as long as the copies are.
+    share: Option<OwnedSemaphorePermit>,
+}
 
 fn read_import(request: Request) -> Result<Import, Trouble> {
     let pairs = request.checked()?;
@@ -159,7 +165,7 @@ fn read_import(request: Request) -> Result<Import, Trouble> {
         .map(|item| imported(&namespace, item, writer.clone(), policy))
         .collect::<Result<_, _>>()?;
     drop(pairs);
-    Ok((request, policy, copies, unrecognized))
+    Ok(Import { request, policy, copies, unrecognized, share })
 }
 
 fn imported(

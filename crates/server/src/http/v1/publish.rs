@@ -56,7 +56,7 @@ where
         Err(refused) => return *refused,
     };
     if options.is_dry_run {
-        let forecast = dry_run::forecast(&app.node, &request, app.deadline()).await;
+        let forecast = dry_run::forecast(&app.node, request, app.deadline()).await;
         let mut response = json(StatusCode::OK, &JSON, &forecast);
         stamp(response.headers_mut(), app.node.store().revision());
         return response;
